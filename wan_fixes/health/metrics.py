@@ -1,0 +1,48 @@
+"""Counters and timings that loader threads share."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+
+
+class Metrics:
+    """Counts and durations by name and labels. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._values: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    def count(self, name: str, n: float = 1, **labels: str) -> None:
+        """Add `n` to the counter `name`."""
+        key = _key(name, labels)
+        with self._lock:
+            self._values[key] += n
+
+    def time(self, name: str, seconds: float, **labels: str) -> None:
+        """Note that `name` took `seconds` once more."""
+        calls, total, longest = (_key(f"{name}.{what}", labels) for what in ("calls", "seconds", "max_seconds"))
+        with self._lock:
+            self._values[calls] += 1
+            self._values[total] += seconds
+            self._values[longest] = max(self._values[longest], seconds)
+
+    def snapshot(self) -> dict[str, float]:
+        """All values by key at one moment, ready for `Run.counters`.
+
+        A counter's key is its name, with labels ``name{label=value,…}``; a timing gives ``name.calls``,
+        ``name.seconds`` and ``name.max_seconds``.
+        """
+        with self._lock:
+            return dict(self._values)
+
+
+def total(values: dict[str, float], name: str) -> float:
+    """The sum of a counter over all its labels, from a snapshot or from `RunDatabase.counters_of`."""
+    return sum(value for key, value in values.items() if key == name or key.startswith(f"{name}{{"))
+
+
+def _key(name: str, labels: dict[str, str]) -> str:
+    if not labels:
+        return name
+    return f"{name}{{{','.join(f'{label}={labels[label]}' for label in sorted(labels))}}}"

@@ -1,0 +1,79 @@
+"""Makes text from users, files and servers safe to show: no control characters, no secrets, no endless lines."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+MASK = "***"
+_LONGEST_READ = 100_000  # characters; nobody reads more, and masking takes time
+_JOINERS = "\u200c\u200d"  # invisible, but part of emoji and of several scripts
+_ESCAPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi too), surrogates, line separators
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+_SECRET_NAME = re.compile(
+    r"(?i)token|secret|passw|passphrase|(api|access|private)_?key|credential|authorization|cookie"
+)
+_NO_SECRET_NAME = re.compile(
+    r"(?i)tokeni[sz]|(num|max|min|pad|eos|bos|unk|sep|cls|mask)_token|token_?(ids?|count|length|limit|type)"
+)
+
+# What a group captures is kept.
+_SECRETS = (
+    re.compile(
+        r"()\b(?:hf_[A-Za-z0-9]{8,}|(?:AKIA|ASIA)[A-Z0-9]{12,}|gh[opsu]_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})"
+    ),
+    re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"),
+    # Query parameters that carry the right to read: S3, Google, CloudFront, Azure.
+    re.compile(
+        r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|awsaccesskeyid|googleaccessid|signature"
+        r"|key-pair-id|policy|sig|access_token|token|api_?key)=)[^&\s\"'<>]+"
+    ),
+    re.compile(
+        r"(?i)\b([\w-]*(?:secret_?(?:access_?)?key|session_token|access_token|auth_token|hf_token|api_?key|password|passwd)"
+        r"[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&}]+"
+    ),
+    re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"),
+)
+
+
+def plain(text: object, limit: int = 1000) -> str:
+    """`text` as one line that is safe in any log: secrets masked, control and bidi characters escaped, bounded.
+
+    Rich markup is not touched: print what comes out with ``markup=False`` or as `rich.text.Text`.
+    """
+    masked = mask_secrets(str(text)[:_LONGEST_READ])
+    # Cut before escaping, since an escape must not be halved.
+    shown = "".join(_escape(character) for character in masked[:limit])
+    return shown if len(masked) <= limit else f"{shown}… ({len(masked) - limit} more characters)"
+
+
+def mask_secrets(text: str) -> str:
+    """`text` with access tokens, keys, passwords and the signatures of presigned URLs replaced by ``***``."""
+    for pattern in _SECRETS:
+        text = pattern.sub(rf"\g<1>{MASK}", text)
+    return text
+
+
+def mask_values(value: Any) -> Any:
+    """A copy of JSON-like `value` with secrets masked, in texts and under names such as "api_key" or "hf_token"."""
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, Mapping):
+        return {str(name): MASK if _is_secret(str(name), item) else mask_values(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mask_values(item) for item in value]
+    return value
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    is_text = isinstance(value, str) and bool(value)
+    return is_text and bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.search(name)
+
+
+def _escape(character: str) -> str:
+    if character in _JOINERS or unicodedata.category(character) not in _ESCAPED_CATEGORIES:
+        return character
+    return _SHORT_ESCAPES.get(character) or character.encode("unicode_escape").decode("ascii")
