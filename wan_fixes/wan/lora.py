@@ -110,7 +110,7 @@ def add_lora(
         raise UserError(f"a LoRA rank of {rank} cannot be used", reason="it has to be at least 1", fix="set lora_rank")
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides it by the rank: any number will do
         lora_dropout=dropout,
         target_modules=list(target_modules or DEFAULT_TARGET_MODULES),
         init_lora_weights=True,
@@ -246,7 +246,8 @@ def load_lora(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]
     path = Path(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(
             "the LoRA cannot be read", path=path, reason=str(error), fix="name a complete .safetensors file"

@@ -1,7 +1,7 @@
 """Prompts as WAN reads them: cleaning before the tokenizer, trimming and padding after the encoder.
 
-Both follow diffusers' `WanPipeline` (`prompt_clean`, `_get_t5_prompt_embeds`): a caption trained in any other form would
-not be what the prompt becomes when the LoRA is used.
+Both follow diffusers' `WanPipeline` (`prompt_clean`, `_get_t5_prompt_embeds`): a caption trained in any other form
+would not be what the prompt becomes when the LoRA is used.
 """
 
 from __future__ import annotations

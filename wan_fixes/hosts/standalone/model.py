@@ -1,0 +1,212 @@
+"""Loads a WAN model from a folder in diffusers' layout, and lets nothing incomplete or damaged through.
+
+diffusers and transformers themselves check neither: a missing weight dies much later as "Cannot copy out of meta
+tensor" or is filled with random numbers, a wrong shape fails at the first step, and NaN never fails at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wan_fixes.errors import UserError
+from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_model_folder
+from wan_fixes.wan.variants import WanVariant, get_variant
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class WanModel:
+    """A loaded model: frozen, in evaluation mode, on one device."""
+
+    variant: WanVariant
+    path: Path
+    tokenizer: Any
+    """transformers' fast T5 tokenizer."""
+    text_encoder: Any
+    """`UMT5EncoderModel`."""
+    vae: Any
+    """`AutoencoderKLWan`. Neither `encode` nor `decode` may run in two threads at once: it keeps a feature cache."""
+    transformer: Any
+    """`WanTransformer3DModel`: the only one, or the high-noise expert."""
+    scheduler: Any
+    """The folder's flow scheduler, for previews."""
+    transformer_2: Any | None = None
+    """The low-noise expert."""
+    boundary_ratio: float | None = None
+    """The sigma at which the experts change."""
+
+
+def load_model(
+    path: Path | str,
+    variant: WanVariant | str,
+    *,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+    device: torch.device | str = "cpu",
+) -> WanModel:
+    """Load a WAN text-to-video model from a local folder, after checking that it is whole.
+
+    Parameters
+    ----------
+    path:
+        A folder in diffusers' layout. Nothing is downloaded.
+    variant:
+        What it has to be; a folder of another variant is refused.
+    dtypes:
+        Of `transformer` (both experts), `text_encoder` and `vae`; fp32 where not given. Layers that the models keep in
+        fp32 for precision stay so.
+    device:
+        Where all parts go.
+
+    Raises
+    ------
+    UserError
+        Naming the part, the file, the reason and the fix, if the folder cannot be used.
+    """
+    variant = get_variant(variant) if isinstance(variant, str) else variant
+    if variant.mode != "t2v":
+        raise UserError(
+            f"{variant.label} cannot be trained on the standalone host",
+            reason="it conditions on an image; only text-to-video models are supported here",
+            fix="train it in OneTrainer, or set model_type to a text-to-video model",
+        )
+    dtypes = dict(dtypes or {})
+    folder = check_model_folder(path, variant)
+    loaded: dict[str, torch.nn.Module] = {}
+    for name, part in folder.parts.items():
+        dtype = dtypes.get("transformer" if name == "transformer_2" else name, torch.float32)
+        loaded[name] = _load_part(name, part, dtype).to(device)
+    model = WanModel(
+        variant=variant,
+        path=folder.path,
+        tokenizer=_load_tokenizer(folder),
+        scheduler=_load_scheduler(folder),
+        boundary_ratio=folder.boundary_ratio,
+        **loaded,
+    )
+    _check_vocabulary(model)
+    return model
+
+
+def _load_part(name: str, part: Part, dtype: torch.dtype) -> torch.nn.Module:
+    _check_tensors(name, part)
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    try:
+        if name == "text_encoder":
+            model = _class(name).from_pretrained(part.folder, dtype=dtype, **options)
+        else:
+            model = _class(name).from_pretrained(part.folder, torch_dtype=dtype, **options)
+    except Exception as error:  # the boundary to the libraries: they raise whatever they come upon
+        raise _broken(name, part.folder, f"loading failed: {error!r}") from error
+    for key, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            stored = part.tensors.get(key)
+            raise _broken(
+                name,
+                stored.file if stored else part.folder,
+                f"{key} holds numbers that are not finite (NaN or infinity) as {dtype}",
+            )
+    return model.requires_grad_(False).eval()
+
+
+def _check_tensors(name: str, part: Part) -> None:
+    """Compare the files' headers with what the configuration needs, before any weight is read."""
+    try:
+        with torch.device("meta"):
+            if name == "text_encoder":
+                cls = _class(name)
+                model = cls(cls.config_class.from_dict(part.config))
+            else:
+                model = _class(name).from_config(part.config)
+    except Exception as error:  # the boundary to the libraries: any value may be wrong in a configuration
+        raise _broken(name, part.folder / "config.json", f"no model can be made from it: {error!r}") from error
+    expected = model.state_dict()
+    # Tied weights are one tensor under several names, and a file need hold only one of them.
+    names: dict[int, list[str]] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(key)
+    tied = {key: group for group in names.values() for key in group}
+    missing = [key for key in expected if not any(other in part.tensors for other in tied.get(key, [key]))]
+    if missing:
+        raise _broken(
+            name,
+            _only_file(part),
+            f"{len(missing)} of {len(expected)} weights are missing, {missing[0]} among them",
+        )
+    for key, tensor in expected.items():
+        stored = part.tensors.get(key)
+        if stored and stored.shape != tuple(tensor.shape):
+            raise _broken(
+                name,
+                stored.file,
+                f"{key} has shape {list(stored.shape)}, and config.json makes it {list(tensor.shape)}",
+            )
+    unused = sorted(part.tensors.keys() - expected.keys())
+    if unused:
+        logger.warning("%s holds %d weights that the model does not use, %s among them", name, len(unused), unused[0])
+
+
+def _load_tokenizer(folder: ModelFolder) -> Any:
+    from transformers import AutoTokenizer
+
+    path = folder.path / "tokenizer"
+    try:
+        # trust_remote_code is said aloud: left out, a folder that asks for it would wait for an answer on the console.
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the boundary to the library: tokenizers raises bare exceptions
+        raise _broken("tokenizer", path, f"loading failed: {error!r}") from error
+    if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+        raise _broken("tokenizer", path / "tokenizer_config.json", "it names no padding or no end token")
+    return tokenizer
+
+
+def _load_scheduler(folder: ModelFolder) -> Any:
+    import diffusers
+
+    path = folder.path / "scheduler" / "scheduler_config.json"
+    try:
+        return getattr(diffusers, folder.scheduler).from_config(json.loads(path.read_text(encoding="utf-8")))
+    except Exception as error:  # the boundary to the library: any value may be wrong in a configuration
+        raise _broken("scheduler", path, f"no scheduler can be made from it: {error!r}") from error
+
+
+def _check_vocabulary(model: WanModel) -> None:
+    """A token that the text encoder does not know would be an index error in the middle of caching."""
+    known, used = model.text_encoder.config.vocab_size, len(model.tokenizer)
+    if used > known:
+        raise _broken(
+            "tokenizer", model.path / "tokenizer", f"it has {used} tokens, and the text encoder knows only {known}"
+        )
+
+
+def _class(name: str) -> Any:
+    if name == "text_encoder":
+        from transformers import UMT5EncoderModel
+
+        return UMT5EncoderModel
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+    return AutoencoderKLWan if name == "vae" else WanTransformer3DModel
+
+
+def _only_file(part: Part) -> Path:
+    files = {tensor.file for tensor in part.tensors.values()}
+    return files.pop() if len(files) == 1 else part.folder
+
+
+def _broken(name: str, path: Path, reason: str) -> UserError:
+    return UserError(
+        f"the model's {name} cannot be used",
+        path=path,
+        reason=reason,
+        fix="download this file again, or take another copy of the model",
+        module="model",
+        context={"part": name},
+    )
