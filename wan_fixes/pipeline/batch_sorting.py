@@ -1,0 +1,284 @@
+"""Samples into batches of one size: nothing is dropped in silence, and a bad sample never breaks a batch."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+from wan_fixes.errors import CriticalError, SampleError
+from wan_fixes.pipeline.base import PipelineModule, SerialPipelineModule, SingleVariationRandomAccessPipelineModule
+from wan_fixes.pipeline.context import PipelineContext
+
+logger = logging.getLogger(__name__)
+
+LOSS_WEIGHT = "loss_weight"
+
+
+class Slot(NamedTuple):
+    """One place in a batch: the sample that stands there, and whether it only fills the place."""
+
+    index: int
+    is_placeholder: bool
+
+
+class _Waiting(NamedTuple):
+    """A sample in a bucket that is not full yet; not loaded while an epoch is replayed."""
+
+    index: int
+    item: dict[str, Any] | None
+
+
+def as_placeholder(item: dict[str, Any]) -> dict[str, Any]:
+    """The same item with weight 0 in the loss. The concept is copied: all its samples share the one object."""
+    changed = dict(item)
+    if isinstance(changed.get("concept"), dict):
+        changed["concept"] = {**changed["concept"], LOSS_WEIGHT: 0.0}
+    if LOSS_WEIGHT in changed:
+        changed[LOSS_WEIGHT] = 0.0
+    return changed
+
+
+def can_carry_weight(names: list[str]) -> bool:
+    """True when items with these names can say that they must not be trained on."""
+    return "concept" in names or LOSS_WEIGHT in names
+
+
+def report_incomplete(context: PipelineContext, batch_size: int, placeholders: int, dropped: int) -> None:
+    """Say what became of the samples that did not fill a batch."""
+    if placeholders:
+        context.metrics.count("placeholders", placeholders)
+        context.event(
+            "incomplete_batches",
+            f"{placeholders} places in incomplete batches are filled with placeholders that carry no weight",
+            placeholders=placeholders,
+        )
+    if dropped:
+        context.metrics.count("samples_dropped", dropped)
+        context.event(
+            "samples_dropped",
+            f"{dropped} samples are left out of this epoch: they do not fill a batch of {batch_size} of one size",
+            dropped=dropped,
+        )
+
+
+class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipelineModule):
+    """Sorts cached samples into batches of equal resolution, shuffled as MGDS's AspectBatchSorting shuffles them.
+
+    MGDS silently drops what does not fill a batch. Here a batch that is not full is filled with placeholders:
+    samples of the same bucket with loss weight 0, so that each sample weighs what it weighs in a full batch.
+    Where an item cannot carry a weight, or ``incomplete_batches`` is set to ``drop``, they are dropped and reported.
+    """
+
+    def __init__(self, resolution_in_name: str, names: list[str], batch_size: int, *, context: PipelineContext) -> None:
+        super().__init__()
+        self.resolution_in_name = resolution_in_name
+        self.names = names
+        self.batch_size = batch_size
+        self.context = context
+        self._order: list[Slot] = []
+        self._bucket_of: dict[int, list[int]] = {}
+
+    def get_inputs(self) -> list[str]:
+        return [self.resolution_in_name, *self.names]
+
+    def get_outputs(self) -> list[str]:
+        return self.names
+
+    def length(self) -> int:
+        return len(self._order)
+
+    def start(self, variation: int) -> None:
+        self.context.roster.open_epoch(variation)
+        self._order = self._shuffle(self._buckets())
+        self.context.roster.close_epoch()
+
+    def _buckets(self) -> dict[Any, list[int]]:
+        buckets: dict[Any, list[int]] = {}
+        for index in range(self._get_previous_length(self.resolution_in_name)):
+            try:
+                resolution = self._get_previous_item(self.current_variation, self.resolution_in_name, index)
+            except SampleError as error:
+                logger.warning("left out of this epoch: %s", error)
+                continue
+            buckets.setdefault(resolution, []).append(index)
+        return buckets
+
+    def _shuffle(self, buckets: dict[Any, list[int]]) -> list[Slot]:
+        rand = self._get_rand(self.current_variation)
+        pads = self.context.settings.incomplete_batches == "pad" and can_carry_weight(self.names)
+        batches = []
+        for resolution, members in buckets.items():
+            count = -(-len(members) // self.batch_size) if pads else len(members) // self.batch_size
+            batches += [(resolution, number) for number in range(count)]
+        rand.shuffle(batches)
+        for members in buckets.values():
+            rand.shuffle(members)
+
+        order = []
+        for resolution, number in batches:
+            members = buckets[resolution]
+            batch = members[number * self.batch_size : (number + 1) * self.batch_size]
+            order += [Slot(index, False) for index in batch]
+            # The fill comes from the front of the bucket, so that a bucket of one still makes a batch.
+            order += [Slot(members[i % len(members)], True) for i in range(self.batch_size - len(batch))]
+        self._bucket_of = {index: members for members in buckets.values() for index in members}
+        placeholders = sum(slot.is_placeholder for slot in order)
+        dropped = sum(map(len, buckets.values())) - (len(order) - placeholders)
+        report_incomplete(self.context, self.batch_size, placeholders, dropped)
+        return order
+
+    def get_item(self, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        slot = self._order[index]
+        try:
+            item = self._read(slot.index)
+            return as_placeholder(item) if slot.is_placeholder else item
+        except SampleError as error:
+            return self._substitute(slot.index, error)
+
+    def _read(self, index: int) -> dict[str, Any]:
+        return {name: self._get_previous_item(self.current_variation, name, index) for name in self.names}
+
+    def _substitute(self, failed: int, error: SampleError) -> dict[str, Any]:
+        """A sibling of the same bucket in place of a sample that can no longer be read."""
+        if not can_carry_weight(self.names):
+            raise CriticalError(
+                "a sample failed and nothing can stand in for it",
+                path=error.path,
+                reason=error.reason or error.what,
+                fix="mend or remove the file and start again; what is cached is kept",
+                module=type(self).__name__,
+            ) from error
+        for sibling in self._bucket_of[failed]:
+            if sibling == failed:
+                continue
+            try:
+                item = self._read(sibling)
+            except SampleError:
+                continue
+            self.context.metrics.count("placeholders")
+            return as_placeholder(item)
+        raise CriticalError(
+            "no sample of its size can be read any more",
+            path=error.path,
+            reason=error.reason or error.what,
+            fix="check that the drive with the cache and the clips is connected, then start again",
+            module=type(self).__name__,
+        ) from error
+
+
+class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
+    """Sorts samples into batches while they are loaded, for training without a latent cache.
+
+    A sample that cannot be loaded is passed over. What is left in buckets that never filled up is handed out at
+    the end with placeholders, or reported. Starting in the middle of an epoch replays the sorting up to
+    there, so that a resumed run sees the batches that an uninterrupted one would.
+    """
+
+    def __init__(self, resolution_in_name: str, names: list[str], batch_size: int, *, context: PipelineContext) -> None:
+        super().__init__()
+        self.resolution_in_name = resolution_in_name
+        self.names = names
+        self.batch_size = batch_size
+        self.context = context
+        self._order: list[int] = []
+        self._next = 0
+        self._handed_out = 0
+        self._to_replay = 0
+        self._buckets: dict[Any, list[_Waiting]] = {}
+        self._ready: list[dict[str, Any]] = []
+        self._at_the_end = False
+
+    def get_inputs(self) -> list[str]:
+        return [self.resolution_in_name, *self.names]
+
+    def get_outputs(self) -> list[str]:
+        return self.names
+
+    def approximate_length(self) -> int:
+        known = self._handed_out + len(self._ready)
+        return known if self._at_the_end else max(len(self._order), known)
+
+    def start(self, variation: int, start_index: int) -> None:
+        self.context.roster.open_epoch(variation)
+        self._order = list(range(self._get_previous_length(self.resolution_in_name)))
+        self._get_rand(variation).shuffle(self._order)
+        self._next = 0
+        self._handed_out = self._to_replay = start_index
+        self._buckets = {}
+        self._ready = []
+        self._at_the_end = False
+        self.context.roster.close_epoch()
+
+    def has_next(self) -> bool:
+        # Filled on demand: the engine starts serial modules twice, and the first batch need not be decoded twice.
+        if not self._ready:
+            self._fill()
+        return bool(self._ready)
+
+    def get_next_item(self) -> dict[str, Any]:
+        if not self.has_next():
+            raise StopIteration
+        self._handed_out += 1
+        return self._ready.pop(0)
+
+    def _fill(self) -> None:
+        """Load samples until one bucket is full, then hand out what is left."""
+        while self._next < len(self._order) and not self._ready:
+            index = self._order[self._next]
+            self._next += 1
+            try:
+                resolution = self._get_previous_item(self.current_variation, self.resolution_in_name, index)
+                item = None if self._to_replay > 0 else self._read(index)
+            except SampleError as error:
+                logger.debug("passed over: %s", error)
+                continue
+            bucket = self._buckets.setdefault(resolution, [])
+            bucket.append(_Waiting(index, item))
+            if len(bucket) == self.batch_size:
+                self._hand_out(bucket)
+        if self._next == len(self._order) and not self._ready and not self._at_the_end:
+            self._hand_out_the_rest()
+
+    def _hand_out(self, bucket: list[_Waiting]) -> None:
+        """Make a full bucket ready; while replaying only count it. A sample that fails now leaves its place open."""
+        if self._to_replay > 0:
+            self._to_replay -= self.batch_size
+            bucket.clear()
+            return
+        bucket[:] = self._loaded(bucket)
+        if len(bucket) == self.batch_size:
+            self._ready += [waiting.item for waiting in bucket if waiting.item is not None]
+            bucket.clear()
+
+    def _hand_out_the_rest(self) -> None:
+        pads = self.context.settings.incomplete_batches == "pad" and can_carry_weight(self.names)
+        placeholders = dropped = 0
+        for bucket in self._buckets.values():
+            if bucket and pads and self._to_replay > 0:
+                self._to_replay -= self.batch_size
+                continue
+            items = [waiting.item for waiting in self._loaded(bucket) if waiting.item is not None]
+            if not items:
+                continue
+            if not pads:
+                dropped += len(items)
+                continue
+            missing = self.batch_size - len(items)
+            self._ready += items + [as_placeholder(items[i % len(items)]) for i in range(missing)]
+            placeholders += missing
+        self._at_the_end = True
+        # The engine remembers lengths; it has to ask again, since the placeholders came on top.
+        self.clear_item_cache()
+        report_incomplete(self.context, self.batch_size, placeholders, dropped)
+
+    def _loaded(self, bucket: list[_Waiting]) -> list[_Waiting]:
+        loaded = []
+        for index, item in bucket:
+            try:
+                loaded.append(_Waiting(index, self._read(index) if item is None else item))
+            except SampleError as error:
+                logger.debug("passed over: %s", error)
+        return loaded
+
+    def _read(self, index: int) -> dict[str, Any]:
+        return {name: self._get_previous_item(self.current_variation, name, index) for name in self.names}

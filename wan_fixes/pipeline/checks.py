@@ -1,0 +1,65 @@
+"""Is a value fit to go on? One answer for every edge of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+# Above so many values an edge looks at a sample of them: a 1080p clip has 500 million, and the sinks look at all.
+EDGE_CHECK_VALUES = 1 << 18
+
+
+def problem_at_edge(value: Any) -> str | None:
+    """As :func:`problem_with`, but cheap for large tensors: evenly spaced values stand for all of them."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > EDGE_CHECK_VALUES:
+        step = value.numel() // EDGE_CHECK_VALUES
+        return (
+            None if value.is_contiguous() and torch.isfinite(value.view(-1)[::step]).all() else _tensor_problem(value)
+        )
+    return problem_with(value)
+
+
+def problem_with(value: Any) -> str | None:
+    """What is wrong with an item, in words, or None: None values, empty tensors, NaN and infinity, at any depth."""
+    if value is None:
+        return "is None"
+    if isinstance(value, torch.Tensor):
+        return _tensor_problem(value)
+    if isinstance(value, float) and value != value:
+        return "is NaN"
+    if isinstance(value, Mapping):
+        parts: Any = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    else:
+        return None
+    for name, part in parts:
+        if isinstance(part, torch.Tensor):
+            problem = _tensor_problem(part)
+            if problem is not None:
+                return f"has a part {name!r} that {problem}"
+    return None
+
+
+def _tensor_problem(tensor: torch.Tensor) -> str | None:
+    if tensor.is_meta:
+        return "has no data"
+    if tensor.numel() == 0:
+        return f"is empty: shape {tuple(tensor.shape)}"
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        return None
+    if torch.isfinite(tensor).all():
+        return None
+    bad = int((~torch.isfinite(tensor)).sum())
+    return f"has {bad} of {tensor.numel()} values that are NaN or infinite"
+
+
+def describe(value: Any) -> str:
+    """Type and shape of a value, for messages: ``float32 [16, 5, 8, 8]``."""
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__

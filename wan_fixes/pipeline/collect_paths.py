@@ -1,0 +1,99 @@
+"""Concepts to a list of files: loop-proof, and with a word for whatever is left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media import scan_folder
+from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
+from wan_fixes.pipeline.context import PipelineContext
+
+
+class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
+    """In place of MGDS's CollectPaths, with its arguments.
+
+    Only regular files are listed; each once, however many links lead to its folder. What is left out is
+    reported, and so is a concept whose folder is missing or empty.
+    """
+
+    def __init__(
+        self,
+        concept_in_name: str,
+        path_in_name: str,
+        include_subdirectories_in_name: str,
+        enabled_in_name: str,
+        path_out_name: str,
+        concept_out_name: str,
+        extensions: Iterable[str],
+        include_postfix: list[str] | None,
+        exclude_postfix: list[str] | None,
+        *,
+        context: PipelineContext,
+    ) -> None:
+        super().__init__()
+        self.concept_in_name = concept_in_name
+        self.path_in_name = path_in_name
+        self.include_subdirectories_in_name = include_subdirectories_in_name
+        self.enabled_in_name = enabled_in_name
+        self.path_out_name = path_out_name
+        self.concept_out_name = concept_out_name
+        self.extensions = {extension.lower() for extension in extensions}
+        self.include_postfix = tuple(include_postfix or ())
+        self.exclude_postfix = tuple(exclude_postfix or ())
+        self.context = context
+        self._samples: list[tuple[str, dict[str, Any]]] = []
+
+    def length(self) -> int:
+        return len(self._samples)
+
+    def get_inputs(self) -> list[str]:
+        return [self.concept_in_name]
+
+    def get_outputs(self) -> list[str]:
+        return [self.path_out_name, self.concept_out_name]
+
+    def start(self, variation: int) -> None:
+        concepts = range(self._get_previous_length(self.concept_in_name))
+        for index in tqdm(concepts, desc="enumerating sample paths"):
+            concept = self._get_previous_item(variation, self.concept_in_name, index)
+            if not concept[self.enabled_in_name]:
+                continue
+            recursive = self._get_previous_item(variation, self.include_subdirectories_in_name, index)
+            folder = str(concept[self.path_in_name])
+            found = [(path, concept) for path in self._collect(folder, bool(recursive))]
+            if not found:
+                there = Path(folder).is_dir()
+                self.context.warn(
+                    folder,
+                    "the concept has no usable file" if there else "the concept's folder does not exist",
+                    "correct the concept's path, or switch the concept off",
+                    type(self).__name__,
+                )
+            self._samples += found
+        self.context.event("paths_collected", f"found {len(self._samples)} files to train on", files=len(self._samples))
+
+    def _collect(self, folder: str, recursive: bool) -> list[str]:
+        result = scan_folder(folder, recursive=recursive)
+        for path, reason in result.problems:
+            if Path(path).suffix.lower() in self.extensions or not Path(path).suffix:
+                self.context.skip(None, SampleError("left out", path=path, reason=reason, module=type(self).__name__))
+        return [path for path in map(os.fspath, result.files) if self._is_wanted(path)]
+
+    def _is_wanted(self, path: str) -> bool:
+        extension = Path(path).suffix
+        stem = path.removesuffix(extension)
+        return (
+            extension.lower() in self.extensions
+            and (not self.include_postfix or stem.endswith(self.include_postfix))
+            and not stem.endswith(self.exclude_postfix or ("\0",))
+        )
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        path, concept = self._samples[index]
+        return {self.path_out_name: path, self.concept_out_name: concept}

@@ -1,0 +1,187 @@
+"""What the validated modules of one pipeline share: settings, roster, recovery, records, memory of files."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from wan_fixes.errors import SampleError
+from wan_fixes.health import ErrorRecoveryManager, Metrics, Run, plain
+from wan_fixes.media import VideoMetadata, probe
+from wan_fixes.pipeline.probe_memory import ProbeMemory
+from wan_fixes.pipeline.roster import SampleRoster
+from wan_fixes.settings import Settings
+from wan_fixes.store import ContentIds, Quarantine
+
+if TYPE_CHECKING:
+    from wan_fixes.store import SampleStore
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PipelineContext:
+    """Shared by the modules of one pipeline definition. Make one with :meth:`create`.
+
+    Attributes
+    ----------
+    cache_dir:
+        Where the memory of files lives (content ids, probes, quarantine). Each cache has its own store below
+        the folder that its definition names.
+    run:
+        The run's entry in the run database, or None when nobody keeps one.
+    seed:
+        Every choice made for a sample hangs on this, the variation, and the sample's content.
+    """
+
+    settings: Settings
+    cache_dir: Path
+    recovery: ErrorRecoveryManager
+    quarantine: Quarantine
+    content_ids: ContentIds
+    probe_memory: ProbeMemory
+    metrics: Metrics
+    run: Run | None = None
+    seed: int = 0
+    roster: SampleRoster = field(default_factory=SampleRoster)
+    _stores: dict[Path, SampleStore] = field(default_factory=dict)
+    _warned: set[tuple[str, str]] = field(default_factory=set)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @classmethod
+    def create(
+        cls,
+        cache_dir: str | Path,
+        *,
+        settings: Settings | None = None,
+        run: Run | None = None,
+        seed: int = 0,
+    ) -> PipelineContext:
+        """A context whose memory of files lives in `cache_dir` (made when missing)."""
+        settings = settings or Settings()
+        folder = Path(cache_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(
+            settings=settings,
+            cache_dir=folder,
+            recovery=ErrorRecoveryManager(settings),
+            quarantine=Quarantine(folder / "quarantine.sqlite"),
+            content_ids=ContentIds(folder / "files.sqlite"),
+            probe_memory=ProbeMemory(folder / "probes.sqlite"),
+            metrics=Metrics(),
+            run=run,
+            seed=seed,
+        )
+
+    def store_for(self, cache_dir: str | Path) -> SampleStore:
+        """The sample store below `cache_dir`; one object per folder."""
+        from wan_fixes.store import SampleStore  # the only part of the store room that imports torch
+
+        root = Path(cache_dir).absolute() / "samples"
+        with self._lock:
+            if root not in self._stores:
+                self._stores[root] = SampleStore(root)
+            return self._stores[root]
+
+    def close(self) -> None:
+        """Close every database. The context is not used afterwards."""
+        with self._lock:
+            for store in self._stores.values():
+                store.close()
+            self._stores.clear()
+        self.probe_memory.close()
+        self.content_ids.close()
+        self.quarantine.close()
+
+    # What is known about a file
+
+    def content_id(self, path: str) -> str:
+        """The hash of the file's bytes. Raises ``SampleError`` when it cannot be read."""
+        return self.content_ids.of(path)
+
+    def probe(self, path: str) -> VideoMetadata:
+        """What is measured about a clip, remembered by its content. Raises ``SampleError``, also from quarantine."""
+        content = self.content_id(path)
+        reason = self.quarantine.reason_for(path, content)
+        if reason is not None:
+            fix = "replace or repair the file: it is tried again as soon as it changes"
+            raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
+        known = self.probe_memory.get(content)
+        if known is None:
+            known = probe(path, max_pixels=self.settings.max_pixels_per_frame)
+            self.probe_memory.put(content, known)
+        return known
+
+    def rng(self, variation: int, path: str, purpose: str) -> random.Random:
+        """The random numbers of one sample in one variation, the same wherever the sample stands in the list."""
+        text = f"{self.seed}/{variation}/{self.content_id(path)}/{purpose}"
+        return random.Random(xxhash.xxh3_64_intdigest(text.encode()))
+
+    # What happened
+
+    def skip(self, index: int | None, error: SampleError, sample: str | None = None) -> None:
+        """Leave a sample out and say so once: roster, quarantine, run database, log.
+
+        An error whose context says ``damaged`` blames the file itself, whatever the settings: the file is
+        quarantined until its content changes.
+
+        Parameters
+        ----------
+        index:
+            Index in the list of collected paths, or None when the sample never entered it.
+        sample:
+            The sample's own file, where the error is about another one (its caption).
+        """
+        if index is not None and not self.roster.drop(index, error):
+            return
+        module = error.module or "pipeline"
+        if error.context.get("damaged") and error.path is not None:
+            self._quarantine(error.path, error, module)
+        self.metrics.count("samples_skipped", module=module)
+        logger.warning("skipped %s", plain(str(error)))
+        if self.run is not None:
+            reason = _reason(error)
+            if sample is not None and error.path not in (None, sample):
+                reason = f"{Path(str(error.path)).name}: {reason}"
+            path = sample or error.path or f"sample {index}"
+            self.run.sample(path, "skipped", module=module, reason=reason, fix=error.fix, kind=type(error).__name__)
+
+    def _quarantine(self, path: str, error: SampleError, module: str) -> None:
+        try:
+            content = self.content_ids.of(path)
+        except SampleError:
+            return  # gone: there is no content that could be tried again
+        self.quarantine.add(path, content, _reason(error), module)
+
+    def warn(self, path: str, reason: str, fix: str = "", module: str = "pipeline") -> None:
+        """Record something that the run goes on with; once for each path and reason."""
+        with self._lock:
+            if (path, reason) in self._warned:
+                return
+            self._warned.add((path, reason))
+        logger.warning("%s: %s%s", plain(path), plain(reason), f" ({plain(fix)})" if fix else "")
+        self.metrics.count("warnings", module=module)
+        if self.run is not None:
+            self.run.sample(path, "warning", module=module, reason=reason, fix=fix, kind="warning")
+
+    def event(self, kind: str, message: str, **facts: Any) -> None:
+        """Record something about the run as a whole."""
+        logger.info("%s", plain(message))
+        if self.run is not None:
+            self.run.event(kind, message, **facts)
+
+    def skip_summary(self) -> list[str]:
+        """The reasons for skipping, the most frequent first: "3 times: the file is empty"."""
+        counts = Counter(_reason(error) for error in self.roster.reasons().values())
+        return [f"{count} times: {reason}" for reason, count in counts.most_common()]
+
+
+def _reason(error: SampleError) -> str:
+    return error.reason or error.what

@@ -1,0 +1,366 @@
+"""The validated sample cache as a pipeline module, in place of MGDS's DiskCache."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wan_fixes.errors import CriticalError, EntryError, SampleError, UserError
+from wan_fixes.health import ErrorType
+from wan_fixes.pipeline.base import DiskCache
+from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
+from wan_fixes.pipeline.checks import problem_with
+from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.fingerprint import Recipe, read_recipe, sample_key
+from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
+from wan_fixes.pipeline.upstream import is_collector, producers, sample_path_name, unwrap
+from wan_fixes.store import make_key
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class CacheStats:
+    """What a cache did, in the terms of the seed document.
+
+    Attributes
+    ----------
+    hit_rate, miss_rate:
+        Share of the samples asked for at the start of epochs that were, and were not, there. 0 before the first.
+    corruption_count:
+        Entries found damaged or foreign.
+    total_items:
+        Entries in the store.
+    cache_size_mb:
+        Their size in 10^6 bytes.
+    avg_access_time:
+        Seconds per read of an entry.
+    """
+
+    hit_rate: float
+    miss_rate: float
+    corruption_count: int
+    total_items: int
+    cache_size_mb: float
+    avg_access_time: float
+
+
+class ValidatedDiskCache(DiskCache):
+    """Caches `split_names` and `aggregate_names` of each sample under a key that says what made them.
+
+    Takes the arguments of MGDS's DiskCache. Entries are checked before they are written and verified when
+    they are read; a bad one is rebuilt. A sample that cannot be made is dropped from the roster, so that the
+    epoch shrinks instead of the run ending.
+    """
+
+    def __init__(
+        self,
+        cache_dir: str,
+        split_names: list[str] | None = None,
+        aggregate_names: list[str] | None = None,
+        variations_in_name: str | None = None,
+        balancing_in_name: str | None = None,
+        balancing_strategy_in_name: str | None = None,
+        variations_group_in_name: str | list[str] | None = None,
+        group_enabled_in_name: str | None = None,
+        before_cache_fun: Callable[[], None] | None = None,
+        *,
+        context: PipelineContext,
+    ) -> None:
+        super().__init__(
+            cache_dir=cache_dir,
+            split_names=split_names,
+            aggregate_names=aggregate_names,
+            variations_in_name=variations_in_name,
+            balancing_in_name=balancing_in_name,
+            balancing_strategy_in_name=balancing_strategy_in_name,
+            variations_group_in_name=variations_group_in_name,
+            group_enabled_in_name=group_enabled_in_name,
+            before_cache_fun=before_cache_fun,
+        )
+        self.context = context
+        self.store = context.store_for(cache_dir)
+        self._groups: list[SampleGroup] | None = None
+        self._plan: GroupPlan | None = None
+        self._keys: dict[tuple[int, int], str] = {}
+        self._small: dict[str, dict[str, Any]] = {}
+        self._hits = self._misses = self._corrupt = 0
+        self._read_seconds, self._reads = 0.0, 0
+        self._lock = threading.Lock()
+
+    # The interface of a pipeline module
+
+    def init(self, pipeline: Any, base_seed: int, module_index: int, state: Any) -> None:
+        super().init(pipeline, base_seed, module_index, state)
+        self._module_index = module_index
+        names = self.get_outputs()
+        self._live_names = {name for name in names if self._is_plain_path(pipeline.modules, name)}
+        self._cached_names = [name for name in names if name not in self._live_names]
+        self._path_name = sample_path_name(pipeline.modules, module_index)
+        self._recipe: Recipe = read_recipe(pipeline.modules, module_index, self._cached_names)
+        self._shared_key = ""
+
+    def _is_plain_path(self, modules: list[Any], name: str) -> bool:
+        """Paths are read afresh, never from the cache: a renamed clip keeps its entry, and has its new name."""
+        nearest = next(producers(modules, self._module_index, name), None)
+        return nearest is not None and is_collector(unwrap(modules[nearest]))
+
+    def get_inputs(self) -> list[str]:
+        names = [
+            self.variations_in_name,
+            self.balancing_in_name,
+            self.balancing_strategy_in_name,
+            self.group_enabled_in_name,
+        ]
+        groups = self.variations_group_in_names or []
+        return [*self.split_names, *self.aggregate_names, *groups, *(name for name in names if name)]
+
+    def get_outputs(self) -> list[str]:
+        return [*self.split_names, *self.aggregate_names]
+
+    def length(self) -> int:
+        if self._plan is None:
+            return int(self._get_previous_length(self.get_outputs()[0]))
+        return len(self._current_plan())
+
+    def start(self, out_variation: int) -> None:
+        """Make what this epoch needs and the store does not have.
+
+        Raises ``UserError`` when not one sample is usable, ``CriticalError`` when caching cannot go on.
+        """
+        self.context.roster.open_epoch(out_variation)
+        if self._groups is None:
+            self._groups = self._read_groups()
+            self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
+        self._plan = GroupPlan(self._groups, self.context.roster)
+        jobs = self._jobs(out_variation)
+        missing = [job for job in jobs if not self.store.contains(job.key)]
+        self._hits += len(jobs) - len(missing)
+        self._misses += len(missing)
+        self.context.metrics.count("cache_hits", len(jobs) - len(missing))
+        self.context.metrics.count("cache_misses", len(missing))
+        if missing:
+            self._build(missing, len(jobs))
+        self._small = self.store.small_values({job.key for job in jobs})
+        if self._groups and any(group.indices for group in self._groups) and not len(self._current_plan()):
+            self._refuse_empty_epoch()
+
+    def get_item(self, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        plan = self._current_plan()
+        location = plan.locate(self.current_variation, index)
+        variation = location.turn % plan.groups[location.group].variations
+        if requested_name in self._live_names:
+            return {requested_name: self._get_previous_item(variation, requested_name, location.index)}
+        key = self._keys[location.index, variation]
+        small = self._small.get(key, {})
+        if requested_name in small:
+            return dict(small)
+        try:
+            return self._to_device(self._read_or_rebuild(key, location.index, variation))
+        except SampleError as error:
+            self._skip(location.index, error)
+            raise
+
+    # The interface of the seed document
+
+    def validate_cache_item(self, item: dict[str, Any]) -> bool:
+        """True when every cached name is there, and no value is None, NaN or infinite."""
+        return self._problem(item) is None
+
+    def safe_get_previous_item(self, variation: int, name: str, index: int) -> Any:
+        """The upstream item. Raises ``SampleError`` naming item and sample when it is None or cannot be made."""
+        try:
+            item = self._get_previous_item(variation, name, index)
+        except (SampleError, UserError, CriticalError):
+            raise
+        except Exception as error:
+            raise self._as_ours(error, name, index) from error
+        if item is None:
+            raise SampleError(
+                "a sample is incomplete",
+                path=self._path_of(index),
+                reason=f"the pipeline made no '{name}' of it",
+                fix="check the file; if it plays, please report this",
+                module=type(self).__name__,
+            )
+        return item
+
+    def handle_cache_corruption(self, cache_path: str) -> bool:
+        """Set the entry (a key, or the path of its file) aside. True: it is made again when it is next needed."""
+        key = Path(cache_path).stem
+        with self._lock:
+            self._corrupt += 1
+        self.context.metrics.count("cache_corruptions")
+        self.context.event("cache_corruption", f"cache entry {key} is damaged: it is made again", key=key)
+        self.store.discard(key, "found damaged")
+        return True
+
+    def get_cache_statistics(self) -> CacheStats:
+        """What this cache did in this process, and what its store holds."""
+        stats = self.store.stats()
+        asked = self._hits + self._misses
+        return CacheStats(
+            hit_rate=self._hits / asked if asked else 0.0,
+            miss_rate=self._misses / asked if asked else 0.0,
+            corruption_count=self._corrupt,
+            total_items=stats.entries,
+            cache_size_mb=stats.bytes / 1e6,
+            avg_access_time=self._read_seconds / self._reads if self._reads else 0.0,
+        )
+
+    # Inside
+
+    def _read_groups(self) -> list[SampleGroup]:
+        first = self.variations_in_name or self.get_outputs()[0]
+        return read_groups(
+            lambda name, index: self._get_previous_item(0, name, index),
+            self._get_previous_length(first),
+            variations_name=self.variations_in_name,
+            balancing_name=self.balancing_in_name if self.variations_in_name else None,
+            strategy_name=self.balancing_strategy_in_name,
+            group_names=self.variations_group_in_names or [],
+            enabled_name=self.group_enabled_in_name,
+        )
+
+    def _current_plan(self) -> GroupPlan:
+        """The plan of the open epoch; a cache that starts later may have dropped samples since."""
+        assert self._plan is not None and self._groups is not None, "read before the pipeline was started"
+        if self._plan.version != self.context.roster.version:
+            self._plan = GroupPlan(self._groups, self.context.roster)
+        return self._plan
+
+    def _jobs(self, epoch: int) -> list[Job]:
+        """What this epoch needs, one job per key: samples with one content share it."""
+        jobs: dict[str, Job] = {}
+        for index, variation in self._current_plan().needed(epoch):
+            try:
+                key = self._keys.get((index, variation)) or self._key(index, variation)
+            except SampleError as error:
+                self._skip(index, error)
+                continue
+            self._keys[index, variation] = key
+            jobs.setdefault(key, Job(key)).samples.append((index, variation))
+        return list(jobs.values())
+
+    def _key(self, index: int, variation: int) -> str:
+        return sample_key(
+            self._shared_key,
+            self._recipe,
+            read=lambda name: self._get_previous_item(variation, name, index),
+            content=self._content_or_nothing,
+            variation=variation,
+        )
+
+    def _content_or_nothing(self, path: str | None) -> str:
+        """A file that is not there (a mask) counts as empty; the sample's own file is checked when it is loaded."""
+        if not path or not Path(path).is_file():
+            return ""
+        return self.context.content_id(path)
+
+    def _build(self, missing: list[Job], wanted: int) -> None:
+        self.before_cache_fun()
+        name = " and ".join(self._cached_names[:2]) + (" …" if len(self._cached_names) > 2 else "")
+        self.context.event(
+            "caching_started",
+            f"caching {len(missing)} of {wanted} samples ({name})",
+            missing=len(missing),
+            wanted=wanted,
+        )
+        started = time.perf_counter()
+        builder = CacheBuilder(self._encode_and_store, self._skip, self._state.executor)
+        made = builder.run(missing)
+        self.context.event(
+            "caching_finished",
+            f"cached {made} of {len(missing)} samples in {time.perf_counter() - started:.1f} s",
+            made=made,
+            failed=len(missing) - made,
+        )
+
+    def _encode_and_store(self, key: str, index: int, variation: int) -> None:
+        self._store(key, self._encode(index, variation), index)
+
+    def _encode(self, index: int, variation: int) -> dict[str, Any]:
+        with torch.no_grad():
+            item = {name: self.safe_get_previous_item(variation, name, index) for name in self._cached_names}
+        problem = self._problem(item)
+        if problem is not None:
+            raise SampleError(
+                "a sample was encoded into something unusable",
+                path=self._path_of(index),
+                reason=problem,
+                fix="check the clip; if it plays, the encoder's precision may be too low for it (try float 32)",
+                module=type(self).__name__,
+            )
+        return item
+
+    def _store(self, key: str, item: dict[str, Any], index: int) -> None:
+        try:
+            self.store.put(key, item)
+        except (TypeError, ValueError) as error:
+            raise SampleError(
+                "a sample cannot be stored",
+                path=self._path_of(index),
+                reason=str(error),
+                fix="please report this with the model type",
+                module=type(self).__name__,
+            ) from error
+
+    def _problem(self, item: dict[str, Any]) -> str | None:
+        for name in self._cached_names:
+            if name not in item:
+                return f"'{name}' is missing"
+            problem = problem_with(item[name])
+            if problem is not None:
+                return f"'{name}' {problem}"
+        return None
+
+    def _read_or_rebuild(self, key: str, index: int, variation: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        try:
+            item = self.store.get(key)
+        except (KeyError, EntryError) as error:
+            logger.warning("cache entry %s cannot be used and is made again: %s", key, error)
+            self.handle_cache_corruption(key)
+            item = self._encode(index, variation)
+            self._store(key, item, index)
+        with self._lock:
+            self._reads += 1
+            self._read_seconds += time.perf_counter() - started
+        return item
+
+    def _to_device(self, item: dict[str, Any]) -> dict[str, Any]:
+        device = self.pipeline.device
+        return {name: value.to(device) if torch.is_tensor(value) else value for name, value in item.items()}
+
+    def _skip(self, index: int, error: SampleError) -> None:
+        self.context.skip(index, error, self._path_of(index))
+
+    def _path_of(self, index: int) -> str | None:
+        return None if self._path_name is None else str(self._get_previous_item(0, self._path_name, index))
+
+    def _as_ours(self, error: Exception, name: str, index: int) -> Exception:
+        """A foreign exception as one of ours: one sample's, or the run's."""
+        kind = self.context.recovery.classify_error(error, {"module": type(self).__name__, "item": name})
+        ours = CriticalError if kind is ErrorType.CRITICAL else SampleError
+        return ours(
+            "caching cannot go on" if ours is CriticalError else "a sample cannot be encoded",
+            path=self._path_of(index),
+            reason=f"'{name}' failed: {type(error).__name__}: {error}",
+            fix="check the clip, or take it out of the folder" if ours is SampleError else "see the reason",
+            module=type(self).__name__,
+        )
+
+    def _refuse_empty_epoch(self) -> None:
+        raise UserError(
+            "no usable sample is left",
+            reason="; ".join(self.context.skip_summary()[:5]) or "balancing leaves none for this epoch",
+            fix="run `wan check` on the preset to see each file's reason and fix",
+            module=type(self).__name__,
+        )

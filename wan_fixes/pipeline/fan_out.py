@@ -1,0 +1,38 @@
+"""Work in a pipeline's threads: bounded in memory, and stopped at once by Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Started jobs per thread: enough that no thread waits, few enough that an interruption has little to wait for.
+JOBS_PER_THREAD = 2
+
+
+def fan_out(
+    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """Run `work` on each item; yields the item and its finished future as they finish.
+
+    When the caller stops early (an exception, Ctrl-C) what has not begun is cancelled, and what has is waited for.
+    """
+    waiting = iter(items)
+    pending: dict[Future[Result], Item] = {}
+    width = getattr(executor, "_max_workers", 4) * JOBS_PER_THREAD
+    try:
+        while True:
+            pending |= {executor.submit(work, item): item for item in islice(waiting, width - len(pending))}
+            if not pending:
+                return
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future
+    finally:
+        for future in pending:
+            future.cancel()
+        wait(pending)

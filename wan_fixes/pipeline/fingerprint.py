@@ -1,0 +1,175 @@
+"""What made a cached item, as a key: sources, settings, modules, encoder weights. Never paths or positions."""
+
+from __future__ import annotations
+
+import enum
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import xxhash
+
+from wan_fixes.pipeline.upstream import input_names, is_collector, producers, unwrap
+from wan_fixes.store import make_key
+
+# Raise it when an encoding of ours changes what it computes: every entry is then made anew.
+PIPELINE_VERSION = 1
+
+_STATE_ATTRIBUTES = {"started", "current_variation", "current_index", "pipeline", "context"}
+_weight_hashes: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
+
+
+@dataclass(slots=True)
+class Recipe:
+    """How the cached names of one cache are made.
+
+    Attributes
+    ----------
+    modules:
+        Configuration of each module on the way, in pipeline order.
+    path_names:
+        Items that hold the path of a file whose content counts.
+    value_names:
+        Items whose value counts: the prompt that reaches the tokenizer, the file name used as a prompt.
+    setting_names:
+        Items of ``concept`` and ``settings``.
+    encoders:
+        Networks whose weights shape the result.
+    """
+
+    modules: list[dict[str, Any]] = field(default_factory=list)
+    path_names: list[str] = field(default_factory=list)
+    value_names: list[str] = field(default_factory=list)
+    setting_names: list[str] = field(default_factory=list)
+    encoders: list[torch.nn.Module] = field(default_factory=list)
+
+    def key_parts(self, names: Sequence[str]) -> dict[str, Any]:
+        """The part of the key that all samples share. Hashes the encoders' weights: slow the first time."""
+        return {
+            "pipeline": PIPELINE_VERSION,
+            "names": sorted(names),
+            "modules": self.modules,
+            "weights": [weight_hash(encoder) for encoder in self.encoders],
+        }
+
+
+def read_recipe(modules: list[Any], before: int, names: Sequence[str]) -> Recipe:
+    """Walk upstream from `names`, as the module at index `before` sees them.
+
+    Call it before any module has started, while attributes still are what the constructor made of its arguments.
+    """
+    paths: set[str] = set()
+    values: set[str] = set()
+    settings: set[str] = set()
+    on_the_way: set[int] = set()
+    seen: set[tuple[int, str]] = set()
+    waiting = [(before, name) for name in names]
+    while waiting:
+        position, name = waiting.pop()
+        if (position, name) in seen:
+            continue
+        seen.add((position, name))
+        if name.split(".")[0] in ("concept", "settings"):
+            settings.add(name)
+            continue
+        for index in producers(modules, position, name):
+            inner = unwrap(modules[index])
+            if is_collector(inner):
+                continue  # a bare path: what it holds counts where it is loaded
+            on_the_way.add(index)
+            if hasattr(inner, "tokenizer"):
+                values.add(inner.in_name)  # the text decides; how it was chosen does not matter
+                continue
+            path_name = getattr(inner, "path_in_name", None)
+            if path_name is not None:
+                (values if hasattr(inner, "filename_out_name") else paths).add(path_name)
+            waiting += [(index, read) for read in input_names(inner) if read != path_name]
+    ordered = [unwrap(modules[index]) for index in sorted(on_the_way)]
+    return Recipe(
+        modules=[_configuration(module) for module in ordered],
+        path_names=sorted(paths),
+        value_names=sorted(values),
+        setting_names=sorted(settings),
+        encoders=[value for module in ordered for value in vars(module).values() if isinstance(value, torch.nn.Module)],
+    )
+
+
+def sample_key(
+    shared: str, recipe: Recipe, read: Callable[[str], Any], content: Callable[[str], str], **own: Any
+) -> str:
+    """The key of one sample.
+
+    Parameters
+    ----------
+    shared:
+        ``make_key(recipe.key_parts(names))``, made once.
+    read:
+        Reads an upstream item of this sample by name.
+    content:
+        Content id of a file; ``SampleError`` from it passes through.
+    own:
+        What else tells this entry from others: the variation.
+    """
+    return make_key(
+        {
+            "shared": shared,
+            "files": {name: content(read(name)) for name in recipe.path_names},
+            "values": {name: read(name) for name in recipe.value_names},
+            "settings": {name: _describe(read(name)) for name in recipe.setting_names},
+            **own,
+        }
+    )
+
+
+def weight_hash(network: torch.nn.Module) -> str:
+    """xxh3_128 over names, shapes, dtypes and bytes of all weights and buffers. Computed once per network."""
+    known = _weight_hashes.get(network)
+    if known is not None:
+        return known
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
+    _weight_hashes[network] = digest.hexdigest()
+    return _weight_hashes[network]
+
+
+def _configuration(module: Any) -> dict[str, Any]:
+    """What the constructor was told, as far as it shapes the result: item names and state do not."""
+    settings = {
+        name: _describe(value)
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and name not in _STATE_ATTRIBUTES
+        and not name.endswith(("_name", "names"))
+        and not isinstance(value, torch.nn.Module)
+    }
+    return {"type": type(module).__name__, "version": getattr(module, "CACHE_VERSION", 1), "settings": settings}
+
+
+def _describe(value: Any) -> Any:
+    """A JSON-able description that is the same in every process."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, enum.Enum):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_describe(part) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(_describe(part)) for part in value)
+    if isinstance(value, dict):
+        return {str(key): _describe(part) for key, part in value.items()}
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, torch.autocast):
+        return {"autocast": str(value.fast_dtype), "enabled": value._enabled}
+    tokenizer = getattr(value, "backend_tokenizer", None)
+    if tokenizer is not None:
+        return xxhash.xxh3_128_hexdigest(tokenizer.to_str().encode())
+    if hasattr(value, "get_vocab"):
+        return make_key(value.get_vocab())
+    return getattr(value, "__qualname__", type(value).__qualname__)

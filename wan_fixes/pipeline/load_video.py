@@ -1,0 +1,126 @@
+"""Clips to tensors: exactly the planned frames, or an error that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy
+import torch
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, VideoMetadata, decode_frames, plan_frames, probe
+from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
+from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.pixels import to_range
+from wan_fixes.pipeline.sample_frames import plan_window
+from wan_fixes.settings import Settings
+
+
+class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
+    """In place of MGDS's LoadVideo, with its arguments; made without any it serves by itself (``load_video_safe``).
+
+    Yields a tensor ``[C, F, H, W]`` RGB in `range_min` to `range_max` for a video, None for any other file.
+
+    Parameters
+    ----------
+    frame_plan_in_name:
+        The plan of a ``SafeVideoFrameSampler`` before it. Without one the loader plans for itself.
+    """
+
+    def __init__(
+        self,
+        path_in_name: str = "path",
+        target_frame_count_in_name: str = "settings.target_frames",
+        video_out_name: str = "video",
+        range_min: float = 0.0,
+        range_max: float = 1.0,
+        target_frame_rate: float | None = None,
+        supported_extensions: Collection[str] = VIDEO_EXTENSIONS,
+        dtype: torch.dtype | None = None,
+        *,
+        context: PipelineContext | None = None,
+        frame_plan_in_name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.path_in_name = path_in_name
+        self.target_frame_count_in_name = target_frame_count_in_name
+        self.video_out_name = video_out_name
+        self.range_min = range_min
+        self.range_max = range_max
+        self.target_frame_rate = target_frame_rate
+        self.supported_extensions = {extension.lower() for extension in supported_extensions}
+        self.dtype = dtype
+        self.context = context
+        self.frame_plan_in_name = frame_plan_in_name
+        self._settings = context.settings if context is not None else Settings()
+
+    def length(self) -> int:
+        return int(self._get_previous_length(self.path_in_name))
+
+    def get_inputs(self) -> list[str]:
+        return [self.path_in_name, self.frame_plan_in_name or self.target_frame_count_in_name]
+
+    def get_outputs(self) -> list[str]:
+        return [self.video_out_name]
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        path = self._get_previous_item(variation, self.path_in_name, index)
+        if not path.lower().endswith(tuple(self.supported_extensions)):
+            return {self.video_out_name: None}
+        frames = self._decode(path, self._plan(variation, index))
+        return {self.video_out_name: self._to_tensor(frames).to(self.pipeline.device)}
+
+    def _plan(self, variation: int, index: int) -> FramePlan:
+        if self.frame_plan_in_name is not None:
+            plan = self._get_previous_item(variation, self.frame_plan_in_name, index)
+            assert isinstance(plan, FramePlan), f"{self.frame_plan_in_name} is not a plan: {plan!r}"
+            return plan
+        assert self.context is not None, "a loader in a pipeline needs the pipeline's context"
+        path = self._get_previous_item(variation, self.path_in_name, index)
+        count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
+        return plan_window(self.context, path, variation, count, self.target_frame_rate)
+
+    def _decode(self, path: str, plan: FramePlan) -> numpy.ndarray[Any, Any]:
+        try:
+            return decode_frames(path, plan, deadline=self._settings.decode_deadline_seconds)
+        except SampleError as error:
+            error.context.setdefault("damaged", True)
+            raise
+
+    def _to_tensor(self, frames: numpy.ndarray[Any, Any]) -> torch.Tensor:
+        return to_range(torch.from_numpy(frames).permute(3, 0, 1, 2), self.range_min, self.range_max, self.dtype)
+
+    # The interface of the seed document: one clip, without a pipeline
+
+    def load_video_safe(self, video_path: str, target_frames: int) -> torch.Tensor | None:
+        """Frames from the middle of a clip as ``[C, F, H, W]``, or None when it cannot serve (which is recorded)."""
+        try:
+            metadata = self.validate_video_metadata(video_path)
+            plan = plan_frames(metadata, count=target_frames, fps=self.target_frame_rate, rng=None)
+            return self._to_tensor(self._decode(video_path, plan))
+        except SampleError as error:
+            return self.handle_video_error(video_path, error)
+
+    def validate_video_metadata(self, video_path: str) -> VideoMetadata:
+        """What is measured about a clip. Raises ``SampleError``."""
+        if self.context is not None:
+            return self.context.probe(video_path)
+        return probe(video_path, max_pixels=self._settings.max_pixels_per_frame)
+
+    def handle_video_error(self, video_path: str, error: Exception) -> torch.Tensor | None:
+        """Record why a clip is left out. Returns None: nothing is put in its place."""
+        if self.context is not None:
+            ours = error if isinstance(error, SampleError) else SampleError(str(error))
+            ours.path = ours.path or video_path
+            self.context.skip(None, ours)
+        return None
+
+    def get_video_fallback(self, video_path: str) -> torch.Tensor:
+        """A black picture ``[C, 1, H, W]`` of the clip's size (16×16 when unknown), for showing, never for training."""
+        try:
+            metadata = self.validate_video_metadata(video_path)
+            height, width = metadata.height, metadata.width
+        except SampleError:
+            height = width = 16
+        return torch.full((3, 1, height, width), self.range_min, dtype=self.dtype or torch.float32)

@@ -1,0 +1,70 @@
+"""Which samples are out: the one list that every sink of a pipeline agrees on."""
+
+from __future__ import annotations
+
+import threading
+
+from wan_fixes.errors import SampleError
+
+
+class SampleRoster:
+    """The samples dropped from a pipeline, by their index in the list of collected paths.
+
+    The image cache, the text cache and the sortings each turn an output index into an input index. They
+    must leave out the same samples, or captions meet the wrong clips. While an epoch runs the order is
+    fixed: a sample dropped then stays in its place (a placeholder is trained there, with weight 0) and
+    leaves when the next epoch opens. A sample whose error is marked ``transient`` (a module was switched off for
+    a while) comes back then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._dropped: dict[int, SampleError] = {}
+        self._pending: dict[int, SampleError] = {}
+        self._epoch: int | None = None
+        self._order_is_fixed = False
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """Changes whenever the set of dropped samples changes."""
+        return self._version
+
+    def drop(self, index: int, error: SampleError) -> bool:
+        """Drop a sample, now or when the next epoch opens. True when it was not dropped before."""
+        with self._lock:
+            if index in self._dropped or index in self._pending:
+                return False
+            if self._order_is_fixed:
+                self._pending[index] = error
+            else:
+                self._dropped[index] = error
+                self._version += 1
+            return True
+
+    def is_dropped(self, index: int) -> bool:
+        """True when the sample takes no part in the present epoch."""
+        return index in self._dropped
+
+    def open_epoch(self, epoch: int) -> None:
+        """Called by each sink when it starts an epoch: what was dropped during the last one leaves now."""
+        with self._lock:
+            if epoch == self._epoch:
+                return
+            self._epoch = epoch
+            self._order_is_fixed = False
+            left = {**self._dropped, **self._pending}
+            kept_out = {index: error for index, error in left.items() if not error.context.get("transient")}
+            if kept_out.keys() != self._dropped.keys():
+                self._version += 1
+            self._dropped, self._pending = kept_out, {}
+
+    def close_epoch(self) -> None:
+        """Called by the sorting once the order is drawn: from here on it must not move."""
+        with self._lock:
+            self._order_is_fixed = True
+
+    def reasons(self) -> dict[int, SampleError]:
+        """Every sample dropped so far, and why."""
+        with self._lock:
+            return {**self._dropped, **self._pending}

@@ -1,0 +1,90 @@
+"""Which frames of a clip a sample is made of: planned by time, before anything is decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm import tqdm
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media import FramePlan, is_video, plan_frames
+from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
+from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.fan_out import fan_out
+
+
+class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
+    """Yields a ``FramePlan`` for each video and None for anything else.
+
+    At the start every clip is measured once (remembered by its content), so that the clips that cannot serve,
+    broken or too short, are known and left out before the first is encoded.
+
+    Parameters
+    ----------
+    target_frame_rate:
+        Frames per second of the sample; None keeps each clip's own rate.
+    """
+
+    # The window is drawn from the sample's content; raise this when it is drawn differently.
+    CACHE_VERSION = 1
+
+    def __init__(
+        self,
+        path_in_name: str,
+        target_frame_count_in_name: str,
+        frame_plan_out_name: str,
+        target_frame_rate: float | None,
+        *,
+        context: PipelineContext,
+    ) -> None:
+        super().__init__()
+        self.path_in_name = path_in_name
+        self.target_frame_count_in_name = target_frame_count_in_name
+        self.frame_plan_out_name = frame_plan_out_name
+        self.target_frame_rate = target_frame_rate
+        self.context = context
+
+    def length(self) -> int:
+        return int(self._get_previous_length(self.path_in_name))
+
+    def get_inputs(self) -> list[str]:
+        return [self.path_in_name, self.target_frame_count_in_name]
+
+    def get_outputs(self) -> list[str]:
+        return [self.frame_plan_out_name]
+
+    def start(self, variation: int) -> None:
+        """Measure every clip in the pipeline's threads and drop those that cannot serve."""
+        indices = range(self.length())
+        work = fan_out(self._state.executor, lambda index: self.plan(variation, index), indices)
+        for index, future in tqdm(work, total=len(indices), desc="checking clips", unit="clip"):
+            try:
+                future.result()
+            except SampleError as error:
+                self.context.skip(index, error)
+
+    def plan(self, variation: int, index: int) -> FramePlan | None:
+        """The frames of one sample; None when it is no video. Raises ``SampleError``."""
+        path = self._get_previous_item(variation, self.path_in_name, index)
+        if not is_video(path):
+            return None
+        count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
+        return plan_window(self.context, path, variation, count, self.target_frame_rate)
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        return {self.frame_plan_out_name: self.plan(variation, index)}
+
+
+def plan_window(context: PipelineContext, path: str, variation: int, count: int, fps: float | None) -> FramePlan:
+    """A random window of `count` frames at `fps`, fixed by content and variation. Raises ``SampleError``."""
+    try:
+        metadata = context.probe(path)
+    except SampleError as error:
+        if error.module != "quarantine":
+            error.context.setdefault("damaged", True)
+        raise
+    try:
+        return plan_frames(metadata, count=count, fps=fps, rng=context.rng(variation, path, "window"))
+    except SampleError as error:
+        error.path = error.path or path
+        raise
