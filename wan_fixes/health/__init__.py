@@ -2,8 +2,11 @@
 
 from wan_fixes.health.breaker import CircuitBreaker
 from wan_fixes.health.memory import MemoryStats, memory_stats
-from wan_fixes.health.metrics import Metrics
+from wan_fixes.health.metrics import Metrics, total
 from wan_fixes.health.recovery import ErrorRecoveryManager
+from wan_fixes.health.run_database import Run, RunDatabase
+from wan_fixes.health.run_reader import RunReader
+from wan_fixes.health.run_records import EventRecord, ModuleTime, RunRecord, SampleRecord, StepRecord
 from wan_fixes.health.taxonomy import ErrorType, FailurePattern, FailureRecord, RecoveryPolicy, RecoveryStrategy
 from wan_fixes.health.text import mask_secrets, plain
 
@@ -11,13 +14,22 @@ __all__ = [
     "CircuitBreaker",
     "ErrorRecoveryManager",
     "ErrorType",
+    "EventRecord",
     "FailurePattern",
     "FailureRecord",
     "MemoryStats",
     "Metrics",
+    "ModuleTime",
     "RecoveryPolicy",
     "RecoveryStrategy",
+    "Run",
+    "RunDatabase",
+    "RunReader",
+    "RunRecord",
+    "SampleRecord",
+    "StepRecord",
     "mask_secrets",
     "memory_stats",
     "plain",
+    "total",
 ]

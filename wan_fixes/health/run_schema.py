@@ -1,0 +1,226 @@
+"""The run database as a file: its tables, how it is opened for writing and reading, how a damaged one is set aside."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from wan_fixes.errors import UserError
+from wan_fixes.filesystem import require_local_file_system
+from wan_fixes.health.text import plain
+
+SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x57414E46  # "WANF", so that another program's database is never touched
+_BUSY_SECONDS: Final = 5.0
+_WHAT: Final = "the run database"
+
+_SCHEMA: Final = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, config TEXT NOT NULL, status TEXT NOT NULL,
+    started REAL NOT NULL, finished REAL, last_seen REAL NOT NULL,
+    pid INTEGER NOT NULL, process_started REAL NOT NULL, host TEXT NOT NULL
+);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, time REAL NOT NULL,
+    kind TEXT NOT NULL, message TEXT NOT NULL, facts TEXT NOT NULL
+);
+CREATE INDEX events_of_run ON events (run_id, id);
+-- One verdict for each path (the latest), and any number of different warnings.
+CREATE TABLE samples (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, path TEXT NOT NULL, warning TEXT NOT NULL,
+    status TEXT NOT NULL, module TEXT NOT NULL, reason TEXT NOT NULL, fix TEXT NOT NULL, kind TEXT NOT NULL,
+    time REAL NOT NULL, UNIQUE (run_id, path, warning)
+);
+CREATE TABLE counters (
+    run_id INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (run_id, name)
+) WITHOUT ROWID;
+-- SQLite stores NaN as NULL.
+CREATE TABLE steps (
+    run_id INTEGER NOT NULL, step INTEGER NOT NULL, time REAL NOT NULL, loss REAL, lr REAL, seconds REAL,
+    PRIMARY KEY (run_id, step)
+) WITHOUT ROWID;
+CREATE TABLE module_times (
+    run_id INTEGER NOT NULL, module TEXT NOT NULL, seconds REAL NOT NULL, items INTEGER NOT NULL,
+    PRIMARY KEY (run_id, module)
+) WITHOUT ROWID;
+"""
+
+# Python 3.10 gives no error codes, so messages must do.
+_DAMAGE: Final = ("not a database", "malformed", "no such table", "no such column")
+
+logger = logging.getLogger(__name__)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error says that the file is damaged, and not merely busy or out of space."""
+    return any(words in str(error) for words in _DAMAGE)
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open the database at `path`, made when missing; a damaged one is set aside and a fresh one begun.
+
+    Raises `UserError` on a network file system, when the folder cannot be written to, or when the file is
+    another program's database or of a newer version: these are left alone.
+    """
+    require_local_file_system(path.parent, _WHAT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        return _opened(path)
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise _unusable(path, error) from error
+        set_aside(path, str(error))
+    try:
+        return _opened(path)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open the database at `path` for reading only, also in a folder that cannot be written to.
+
+    Raises `UserError` when there is none, or it cannot be read.
+    """
+    require_local_file_system(path.parent, _WHAT)
+    if not path.is_file():
+        raise UserError(
+            "there is no run database", path=path, reason="nothing has been run there", fix="start a run first"
+        )
+    try:
+        return _opened_readonly(path, "mode=ro")
+    except sqlite3.Error as first_error:
+        # A log-keeping database cannot be opened as usual where its log's index cannot be written.
+        try:
+            return _opened_elsewhere(path)
+        except (sqlite3.Error, OSError):
+            raise _unreadable(path, first_error) from first_error
+
+
+def set_aside(path: Path, reason: str) -> Path:
+    """Rename the database and its log, so that a fresh one can be begun; returns the new name."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    target = next(
+        candidate
+        for number in range(1000)
+        if not (candidate := path.with_name(f"{path.name}.damaged-{stamp}-{number}")).exists()
+    )
+    try:
+        for ending in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + ending).replace(target.with_name(target.name + ending))
+    except OSError as error:
+        raise _unusable(path, error) from error
+    logger.warning(
+        "the run database %s is damaged (%s); it was renamed to %s and a fresh one begun",
+        plain(path),
+        plain(reason),
+        plain(target.name),
+    )
+    return target
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        _refuse_foreign(connection, path)
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {verdict}")
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"the file system cannot keep a write-ahead log (it keeps '{mode}')")
+        # A killed process loses nothing that was committed; a power cut may lose the last moments, never the file.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        return
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise UserError(
+            f"{_WHAT} cannot be opened",
+            path=path,
+            reason="it is another program's database",
+            fix="move it away, or choose another workspace folder",
+        )
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{_WHAT} cannot be opened",
+            path=path,
+            reason=f"it has format version {version}, and this version of the plugin knows {SCHEMA_VERSION}",
+            fix="update the plugin, or move the file away",
+        )
+
+
+def _opened_readonly(path: Path, option: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{option}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        _refuse_foreign(connection, path)
+        connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _opened_elsewhere(path: Path) -> sqlite3.Connection:
+    """Read without touching the folder: as it stands when there is no log, else from a copy of file and log."""
+    log = path.with_name(path.name + "-wal")
+    if not log.exists() or log.stat().st_size == 0:
+        return _opened_readonly(path, "mode=ro&immutable=1")
+    with tempfile.TemporaryDirectory(prefix="wan-runs-") as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+        with contextlib.closing(sqlite3.connect(copy)) as source:
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            source.backup(connection)
+    _refuse_foreign(connection, path)
+    connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+    return connection
+
+
+def _unusable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{_WHAT} cannot be opened",
+        path=path,
+        reason=str(getattr(error, "strerror", None) or error),
+        fix="check that the folder exists, is writable and has space, and that no other program holds the file",
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{_WHAT} cannot be read",
+        path=path,
+        reason=str(error),
+        fix="the next run sets a damaged file aside and begins a fresh one",
+    )
