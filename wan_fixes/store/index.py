@@ -1,0 +1,153 @@
+"""The index: one row per entry, so that a complete cache opens without touching its files.
+
+The files are the truth and the index is a copy of their headers. A row carries a checksum of itself, since SQLite
+checks the structure of its pages and not what is in them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from wan_fixes.store.database import Database
+
+INDEX_VERSION = 1
+KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
+
+_SCHEMA = """
+CREATE TABLE entries (
+    key TEXT PRIMARY KEY, file TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, checksum TEXT NOT NULL,
+    values_json TEXT NOT NULL, created REAL NOT NULL, row_checksum TEXT NOT NULL, last_used REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE discarded (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL, file TEXT NOT NULL, reason TEXT NOT NULL, time REAL NOT NULL
+)
+"""
+
+
+_INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_DISCARDED = "INSERT INTO discarded (key, file, reason, time) VALUES (?, ?, ?, ?)"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry: its file relative to the folder of entries, size in bytes, mtime (ns), checksum, values, birth (s)."""
+
+    key: str
+    file: str
+    size: int
+    mtime_ns: int
+    checksum: str
+    values_json: str
+    created: float
+
+    def row_checksum(self) -> str:
+        """Checksum of this row, kept beside it."""
+        return xxhash.xxh3_64_hexdigest(repr(astuple(self)).encode("ascii", "backslashreplace"))
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """A file that was taken out of the cache: its name in the quarantine folder ("" if there was none), why, when."""
+
+    key: str
+    file: str
+    reason: str
+    time: float
+
+
+class Index:
+    """Rows by key in one SQLite file.
+
+    `entries_on_disk` and `discarded_on_disk` are read when the index must be made from the files.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        entries_on_disk: Callable[[], Iterable[Row]],
+        discarded_on_disk: Callable[[], Iterable[Discarded]],
+    ) -> None:
+        self._entries_on_disk = entries_on_disk
+        self._discarded_on_disk = discarded_on_disk
+        self.database = Database(path, _SCHEMA, version=INDEX_VERSION, fill=self._fill)
+
+    def find(self, keys: Iterable[str]) -> dict[str, Row]:
+        """The rows of those keys that have a sound one."""
+        wanted = list(keys)
+        found: dict[str, Row] = {}
+        for start in range(0, len(wanted), KEYS_PER_QUERY):
+            rows = self.database.read(partial(_select, keys=wanted[start : start + KEYS_PER_QUERY]))
+            found.update((row.key, row) for row in rows)
+        return found
+
+    def keys(self) -> list[str]:
+        """All keys, sorted."""
+        return [
+            key for (key,) in self.database.read(lambda c: c.execute("SELECT key FROM entries ORDER BY key").fetchall())
+        ]
+
+    def put(self, row: Row, still_true: Callable[[], bool]) -> None:
+        """Insert or replace a row, unless `still_true()`, asked inside the transaction, says otherwise."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if still_true():
+                connection.execute(_INSERT, _stored(row))
+
+        self.database.write(work)
+
+    def remove(self, key: str) -> None:
+        """Drop a row whose file is gone."""
+        self.database.write(lambda c: c.execute("DELETE FROM entries WHERE key = ?", (key,)))
+
+    def discard(self, discarded: Discarded) -> None:
+        """Drop a row and remember why its file was taken out."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM entries WHERE key = ?", (discarded.key,))
+            connection.execute(_INSERT_DISCARDED, astuple(discarded))
+
+        self.database.write(work)
+
+    def touch(self, used: dict[str, float]) -> None:
+        """Remember when entries were last used (seconds since the epoch)."""
+        pairs = [(moment, key) for key, moment in used.items()]
+        self.database.write(lambda c: c.executemany("UPDATE entries SET last_used = ? WHERE key = ?", pairs))
+
+    def totals(self) -> tuple[int, int, int]:
+        """Entries, their bytes, and how many files were ever discarded."""
+
+        def work(connection: sqlite3.Connection) -> tuple[int, int, int]:
+            entries, size = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM entries").fetchone()
+            (discarded,) = connection.execute("SELECT count(*) FROM discarded").fetchone()
+            return entries, size, discarded
+
+        return self.database.read(work)
+
+    def _fill(self) -> list[tuple[str, list[tuple[Any, ...]]]]:
+        return [
+            (_INSERT, [_stored(row) for row in self._entries_on_disk()]),
+            (_INSERT_DISCARDED, [astuple(discarded) for discarded in self._discarded_on_disk()]),
+        ]
+
+
+def _select(connection: sqlite3.Connection, keys: list[str]) -> list[Row]:
+    marks = ",".join("?" * len(keys))
+    rows = connection.execute(
+        "SELECT key, file, size, mtime_ns, checksum, values_json, created, row_checksum "
+        f"FROM entries WHERE key IN ({marks})",
+        keys,
+    ).fetchall()
+    pairs = [(Row(*fields), row_checksum) for *fields, row_checksum in rows]
+    return [row for row, row_checksum in pairs if row.row_checksum() == row_checksum]
+
+
+def _stored(row: Row) -> tuple[Any, ...]:
+    return *astuple(row), row.row_checksum(), time.time()

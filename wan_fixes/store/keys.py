@@ -1,0 +1,145 @@
+"""What an entry is called: the identity of a file's content, and the hash of everything that shaped a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from wan_fixes.errors import SampleError
+from wan_fixes.store.database import Database
+
+CHUNK_BYTES = 1 << 20
+# The coarsest time stamp in use (FAT). A file that changed more recently can change again within the same stamp.
+STAMP_SECONDS = 2.0
+
+_SCHEMA = """
+CREATE TABLE contents (
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, file_id TEXT NOT NULL,
+    content TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
+
+def content_id(path: str | os.PathLike[str]) -> str:
+    """Hash of a file's bytes: xxh3_128, 32 hex digits. The name and the time play no part.
+
+    Raises SampleError when the file cannot be read, is no regular file, or changes while it is read.
+    """
+    return _hash(Path(path))[0]
+
+
+class ContentIds:
+    """Remembers content ids, so that a file is hashed again only when it may have changed.
+
+    A file counts as unchanged while its absolute path, size, time of change (ns) and file id (inode) are the same.
+    Safe in several threads and processes. The database may be deleted at any time.
+    """
+
+    def __init__(self, database_path: str | os.PathLike[str]) -> None:
+        self._database = Database(Path(database_path), _SCHEMA, version=1)
+
+    def of(self, path: str | os.PathLike[str]) -> str:
+        """The content id of a file; raises SampleError as `content_id` does."""
+        absolute = Path(path).absolute()
+        name = os.fsencode(absolute)
+        state = _state(absolute)
+        known = self._database.read(
+            lambda connection: connection.execute(
+                "SELECT content FROM contents WHERE path = ? AND size = ? AND mtime_ns = ? AND file_id = ?",
+                (name, *_stamp(state)),
+            ).fetchone()
+        )
+        if known is not None and len(known[0]) == 32:
+            return known[0]
+        content, state = _hash(absolute)
+        if time.time() - state.st_mtime > STAMP_SECONDS:
+            self._database.write(lambda connection: _remember(connection, name, state, content))
+        return content
+
+    def close(self) -> None:
+        """Close the database; the next use opens it again."""
+        self._database.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ContentIds, (self._database.path,)
+
+
+def make_key(parts: Mapping[str, Any]) -> str:
+    """Hash of what made a sample: 32 hex digits (BLAKE2b) of canonical JSON.
+
+    The order of a dict's keys plays no part. Lists and tuples count as equal, since a tuple that went through a JSON
+    file comes back as a list and must not make a new key. `1`, `1.0`, `True` and `"1"` are four different values.
+
+    Raises TypeError, naming the part, for anything but None, bool, int, float, str, lists, tuples and dicts with text
+    keys.
+    """
+    canonical = _canonical(parts, "key")
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
+
+
+def _canonical(value: Any, where: str) -> Any:
+    # Exact types: how a subclass (an enumeration, a numpy number) is written may differ between versions.
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_canonical(part, f"{where}[{number}]") for number, part in enumerate(value)]
+    if isinstance(value, Mapping):
+        for name in value:
+            if type(name) is not str:
+                raise TypeError(f"{where} has a key of type {type(name).__name__}: only text can be a key")
+        return {name: _canonical(part, f"{where}[{name!r}]") for name, part in value.items()}
+    raise TypeError(f"{where} is of type {type(value).__name__}, which has no canonical JSON")
+
+
+def _remember(connection: sqlite3.Connection, name: bytes, state: os.stat_result, content: str) -> None:
+    connection.execute("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", (name, *_stamp(state), content))
+
+
+def _stamp(state: os.stat_result) -> tuple[int, int, str]:
+    # The file id as text: ReFS has 128-bit ones, and SQLite's integers end at 64 bits.
+    return state.st_size, state.st_mtime_ns, str(state.st_ino)
+
+
+def _state(path: Path) -> os.stat_result:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if not stat.S_ISREG(state.st_mode):  # opening a pipe would wait for ever
+        raise _unreadable(path, "it is not a regular file")
+    return state
+
+
+def _hash(path: Path) -> tuple[str, os.stat_result]:
+    before = _state(path)
+    digest = xxhash.xxh3_128()
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        raise _unreadable(path, error.strerror or str(error)) from error
+    if _stamp(before) != _stamp(after):
+        raise _unreadable(path, "it changed while it was read")
+    return digest.hexdigest(), after
+
+
+def _unreadable(path: Path, reason: str) -> SampleError:
+    return SampleError(
+        "file cannot be read",
+        path=path,
+        reason=reason,
+        fix="check that the file is there, is complete and may be read",
+        module="store",
+    )

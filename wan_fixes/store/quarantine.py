@@ -1,0 +1,106 @@
+"""The list of files that were found bad. A list: the files stay where they are."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wan_fixes.store.database import Database
+
+_SCHEMA = """
+CREATE TABLE files (
+    path BLOB NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, module TEXT NOT NULL, added REAL NOT NULL,
+    PRIMARY KEY (path, content)
+) WITHOUT ROWID;
+CREATE INDEX files_by_content ON files (content)
+"""
+
+_UNREADABLE = ""  # stands for the content of a file that could not even be hashed
+
+
+@dataclass(frozen=True)
+class QuarantineEntry:
+    """One file on the list.
+
+    `content` is its content id (None when it could not be read), `added` the time in seconds since the epoch.
+    """
+
+    path: str
+    content: str | None
+    reason: str
+    module: str
+    added: float
+
+
+class Quarantine:
+    """Files that were found bad, by path and content id, in one SQLite file.
+
+    A file whose content has changed is no longer on the list: the user has mended it. A copy or a renamed file has the
+    same content, so what was said of the one holds for the other. Safe in several threads and processes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._database = Database(Path(path), _SCHEMA, version=1)
+
+    def add(self, path: str | os.PathLike[str], content: str | None, reason: str, module: str = "") -> None:
+        """Put a file on the list; `content` is its content id, None when it cannot be read."""
+        row = (_encode(path), content or _UNREADABLE, _text(reason), _text(module), time.time())
+        self._database.write(
+            lambda connection: connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
+        )
+
+    def reason_for(self, path: str | os.PathLike[str], content: str | None) -> str | None:
+        """Why the file with this content is on the list; None when it is not."""
+        where = "path = ? AND content = ''" if content is None else "content = ?"
+        row = self._database.read(
+            lambda connection: connection.execute(
+                f"SELECT reason FROM files WHERE {where} ORDER BY added DESC LIMIT 1", (content or _encode(path),)
+            ).fetchone()
+        )
+        return None if row is None else row[0]
+
+    def entries(self) -> list[QuarantineEntry]:
+        """The whole list, oldest first."""
+        rows = self._database.read(
+            lambda connection: connection.execute(
+                "SELECT path, content, reason, module, added FROM files ORDER BY added, path"
+            ).fetchall()
+        )
+        return [
+            QuarantineEntry(os.fsdecode(path), content or None, reason, module, added)
+            for path, content, reason, module, added in rows
+        ]
+
+    def forget(self, path: str | os.PathLike[str]) -> bool:
+        """Take a file, and every other name of the same content, off the list; False when it was not on it."""
+        name = _encode(path)
+        return self._database.write(
+            lambda connection: (
+                connection.execute(
+                    "DELETE FROM files WHERE path = ?1 OR content IN "
+                    "(SELECT content FROM files WHERE path = ?1 AND content != '')",
+                    (name,),
+                ).rowcount
+                > 0
+            )
+        )
+
+    def close(self) -> None:
+        """Close the database; the next use opens it again."""
+        self._database.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Quarantine, (self._database.path,)
+
+
+def _encode(path: str | os.PathLike[str]) -> bytes:
+    """The absolute path as bytes, since a file name need not be valid text."""
+    return os.fsencode(Path(path).absolute())
+
+
+def _text(message: str) -> str:
+    """A message that SQLite can hold: file names in it may carry undecodable bytes."""
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")

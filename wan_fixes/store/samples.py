@@ -1,0 +1,364 @@
+"""The store: entries by key, verified when read, written whole, found again after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wan_fixes.errors import EntryError, UserError
+from wan_fixes.store.atomic import clean_temporary, write_atomic
+from wan_fixes.store.index import Discarded, Index, Row
+from wan_fixes.store.payload import FORMAT_VERSION, Header, encode, open_entry, read_header, read_item, verify_data
+from wan_fixes.store.values import values_from_json
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".safetensors"
+# A key is a part of a file name, so nothing but hex digits will do.
+_KEY = re.compile(r"[0-9a-f]{8,128}")
+_VERSION_FOLDER = re.compile(r"v(\d+)")
+_USES_PER_WRITE = 256
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """What a store holds (from the index) and how it served this process.
+
+    entries, bytes:
+        Entries, and the size of their files.
+    corrupt:
+        Entries discarded since the store exists, by any process.
+    hits, misses:
+        Entries delivered by `get`; entries that `get` or `contains` did not find. This process only.
+    mean_access_seconds:
+        Mean duration of a delivery; 0 before the first.
+    """
+
+    entries: int
+    bytes: int
+    corrupt: int
+    hits: int
+    misses: int
+    mean_access_seconds: float
+
+
+class SampleStore:
+    """Named tensors and plain values by key, one safetensors file per entry.
+
+    All of it lies in a folder of this format version, `root/v1`; folders of other versions are named in `notices` and
+    left alone. Threads and processes may share a store. The files are the truth: an entry whose row was lost is found
+    by its name.
+
+    A checksum is verified on the first read of an entry in this process, and again when its size, time or file id has
+    changed; always with `verify_always`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, verify_always: bool = False) -> None:
+        self.root = Path(root)
+        self.folder = self.root / f"v{FORMAT_VERSION}"
+        self.verify_always = verify_always
+        self._entries = self.folder / "entries"
+        self._temporary = self.folder / "tmp"
+        self._quarantine = self.folder / "quarantine"
+        try:
+            for folder in (self._entries, self._temporary, self._quarantine):
+                folder.mkdir(parents=True, exist_ok=True)
+            others = other_versions(self.root)
+        except OSError as error:
+            raise UserError(
+                "cache folder cannot be used",
+                path=error.filename or self.root,
+                reason=error.strerror or str(error),
+                fix="choose a cache folder that can be written",
+            ) from error
+        for notice in others:
+            logger.warning("%s", notice)
+        clean_temporary(self._temporary)
+        self._index = Index(self.folder / "index.sqlite", self._rows_on_disk, self._discarded_on_disk)
+        self._others = others
+        self._lock = threading.Lock()
+        self._verified: dict[str, int] = {}
+        self._used: dict[str, float] = {}
+        self._hits = self._misses = 0
+        self._seconds = 0.0
+
+    @property
+    def notices(self) -> list[EntryError]:
+        """What was found and left alone or set aside: other format versions, damaged indexes."""
+        return [*self._others, *self._index.database.notices]
+
+    def get(self, key: str, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """The entry's items, or those of `names`: tensors on the CPU, plain values as they were put.
+
+        Raises KeyError when there is no such entry, EntryError when it is damaged or foreign (then `discard` it and
+        `put` it anew).
+        """
+        started = time.perf_counter()
+        path = self._path(key)
+        try:
+            file = open_entry(path)
+        except FileNotFoundError:
+            self._missed(key, had_row=bool(self._index.find([key])))
+            raise KeyError(key) from None
+        with file:
+            header = read_header(file, path, key)
+            state = os.fstat(file.fileno())
+            fingerprint = hash((state.st_size, state.st_mtime_ns, state.st_ino))
+            verify = self.verify_always or self._verified.get(key) != fingerprint
+            item = read_item(file, path, header, names, verify=verify)
+        if verify:
+            self._learn(header, state)
+            self._verified[key] = fingerprint
+        with self._lock:
+            self._hits += 1
+            self._seconds += time.perf_counter() - started
+            self._used[key] = time.time()
+            used = self._take_used(_USES_PER_WRITE)
+        if used:
+            self._index.touch(used)
+        return item
+
+    def put(self, key: str, item: Mapping[str, Any]) -> int:
+        """Write an entry, replacing what was there; returns its bytes. When it returns, a kill no longer loses it.
+
+        Raises ValueError for None, NaN and infinity, TypeError for what an entry cannot hold (both name the item),
+        CriticalError when the disk is full.
+        """
+        path = self._path(key)
+        entry = encode(key, item)
+        self._clear_way(path)
+        state = write_atomic(path, entry.parts, temporary_folder=self._temporary)
+        self._remember(_row(path, state, entry.checksum, entry.values_json), path)
+        return entry.file_bytes
+
+    def contains(self, key: str) -> bool:
+        """Whether the entry is there, as its row or else its header tells. One that is not sound is discarded."""
+        path = self._path(key)
+        row = self._index.find([key]).get(key)
+        try:
+            state = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            self._missed(key, had_row=row is not None)
+            return False
+        if row is not None and stat.S_ISREG(state.st_mode) and state.st_size == row.size:
+            return True
+        try:
+            self._adopt(path, key)
+        except EntryError as error:
+            self.discard(key, error.reason)
+        except FileNotFoundError:  # discarded by another process just now
+            pass
+        else:
+            return True
+        self._missed(key, had_row=False)
+        return False
+
+    def small_values(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The plain values of those entries that are there, from the index alone; no tensor is read.
+
+        An entry that lost its row is looked up on disk and gets one.
+        """
+        wanted = list(dict.fromkeys(keys))
+        rows = self._index.find(wanted)
+        found: dict[str, dict[str, Any]] = {}
+        for key in wanted:
+            if key in rows:
+                found[key] = values_from_json(rows[key].values_json)
+                continue
+            try:
+                found[key] = values_from_json(self._adopt(self._path(key), key).values_json)
+            except FileNotFoundError:
+                continue
+            except EntryError as error:
+                self.discard(key, error.reason)
+        return found
+
+    def discard(self, key: str, reason: str) -> None:
+        """Take an entry out: its file goes to the `quarantine` folder, its row away. Counted in `stats().corrupt`."""
+        path = self._path(key)
+        aside = self._quarantine / f"{key}.{time.time_ns()}{SUFFIX}"
+        try:
+            path.replace(aside)
+            name = aside.name
+        except FileNotFoundError:
+            name = ""
+        except OSError as error:  # it stays, and the next write replaces it
+            logger.warning("%s cannot be moved to quarantine: %s", path, error)
+            name = ""
+        self._verified.pop(key, None)
+        self._index.discard(Discarded(key, name, reason.encode("ascii", "backslashreplace").decode(), time.time()))
+        logger.warning("cache entry %s was discarded: %s", path, reason)
+
+    def verify(self) -> list[EntryError]:
+        """Read every entry, compare every checksum; returns what is damaged, foreign or missing. Changes nothing."""
+        problems: list[EntryError] = []
+        for path, key in self._files():
+            if not self._is_place_of(path, key):
+                problems.append(_problem(path, "it was not written by this program", "delete it, or move it away"))
+                continue
+            with contextlib.suppress(FileNotFoundError):  # discarded by another process just now
+                try:
+                    with open_entry(path) as file:
+                        verify_data(file, path, read_header(file, path, key))
+                except EntryError as error:
+                    problems.append(error)
+        for path in map(self._path, self.keys()):
+            if not path.exists():
+                problems.append(_problem(path, "its file is gone", "it is made again by itself"))
+        return problems
+
+    def stats(self) -> StoreStats:
+        """Totals of the store, and hits and misses of this process."""
+        entries, size, corrupt = self._index.totals()
+        with self._lock:
+            mean = self._seconds / self._hits if self._hits else 0.0
+            return StoreStats(entries, size, corrupt, self._hits, self._misses, mean)
+
+    def keys(self) -> list[str]:
+        """The keys of all indexed entries, sorted."""
+        return self._index.keys()
+
+    def rebuild_index(self) -> None:
+        """Make the index anew from the headers of the entries. A file without a sound header gets no row."""
+        self._index.database.remake()
+
+    def close(self) -> None:
+        """Write what is pending and close the index; the next use opens it again."""
+        with self._lock:
+            used = self._take_used(1)
+        if used:
+            self._index.touch(used)
+        self._index.database.close()
+
+    def __enter__(self) -> SampleStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_store, (self.root, self.verify_always)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is not a key: 8 to 128 lower-case hex digits")
+        return self._entries / key[:2] / f"{key}{SUFFIX}"
+
+    def _is_place_of(self, path: Path, key: str) -> bool:
+        return _KEY.fullmatch(key) is not None and path == self._path(key)
+
+    def _clear_way(self, path: Path) -> None:
+        """Move away what is no folder or no file where an entry must go, so that it cannot block every later run."""
+        if path.parent.exists() and not path.parent.is_dir():
+            path.parent.replace(self._quarantine / f"{path.parent.name}.{time.time_ns()}")
+        if path.exists() and not path.is_file():
+            self.discard(path.name.removesuffix(SUFFIX), "something that is not a file stands in its place")
+
+    def _adopt(self, path: Path, key: str) -> Header:
+        """Give a file its row. Raises FileNotFoundError when there is none, EntryError when its header is not sound."""
+        with open_entry(path) as file:
+            header = read_header(file, path, key)
+            self._learn(header, os.fstat(file.fileno()))
+        return header
+
+    def _learn(self, header: Header, state: os.stat_result) -> None:
+        """Mend the row of an entry whose file says otherwise: another process replaced it, or its row was lost."""
+        path = self._path(header.key)
+        row = _row(path, state, header.checksum, header.values_json)
+        known = self._index.find([header.key]).get(header.key)
+        if known is None or (known.checksum, known.size, known.mtime_ns) != (row.checksum, row.size, row.mtime_ns):
+            self._remember(row, path)
+
+    def _remember(self, row: Row, path: Path) -> None:
+        """Write a row, unless another process has replaced the file meanwhile and so writes the row itself."""
+
+        def still_true() -> bool:
+            with contextlib.suppress(OSError):
+                state = path.stat()
+                return (state.st_size, state.st_mtime_ns) == (row.size, row.mtime_ns)
+            return False
+
+        self._index.put(row, still_true)
+
+    def _missed(self, key: str, *, had_row: bool) -> None:
+        if had_row:
+            self._index.remove(key)
+        with self._lock:
+            self._misses += 1
+
+    def _take_used(self, at_least: int) -> dict[str, float]:
+        if len(self._used) < at_least:
+            return {}
+        used, self._used = self._used, {}
+        return used
+
+    def _files(self) -> Iterator[tuple[Path, str]]:
+        """Everything in the folders of the entries, and the key that its name stands for."""
+        for folder in sorted(self._entries.iterdir()):
+            if not folder.is_dir():
+                yield folder, folder.stem
+                continue
+            with os.scandir(folder) as found:
+                names = sorted(entry.name for entry in found)
+            for name in names:
+                yield folder / name, name.removesuffix(SUFFIX)
+
+    def _rows_on_disk(self) -> Iterator[Row]:
+        for path, key in self._files():
+            if not self._is_place_of(path, key):
+                continue
+            try:
+                with open_entry(path) as file:
+                    header = read_header(file, path, key)
+                    state = os.fstat(file.fileno())
+            except (EntryError, FileNotFoundError) as error:
+                logger.warning("not indexed: %s", error)
+                continue
+            yield _row(path, state, header.checksum, header.values_json)
+
+    def _discarded_on_disk(self) -> Iterator[Discarded]:
+        for path in sorted(self._quarantine.iterdir()):
+            yield Discarded(path.name.split(".")[0], path.name, "not known: the index was made anew", time.time())
+
+
+def other_versions(root: Path) -> list[EntryError]:
+    """Names the folders in `root` that hold a cache of another format version."""
+    found = []
+    for folder in sorted(root.iterdir()):
+        match = _VERSION_FOLDER.fullmatch(folder.name)
+        if match is None or int(match[1]) == FORMAT_VERSION or not folder.is_dir():
+            continue
+        found.append(
+            EntryError(
+                "cache has another format",
+                path=folder,
+                reason=f"it has format version {int(match[1])}, and this program uses version {FORMAT_VERSION}",
+                fix=f"it is left alone and v{FORMAT_VERSION} is built beside it; "
+                "delete it when no other version of the program needs it",
+                module="store",
+            )
+        )
+    return found
+
+
+def _row(path: Path, state: os.stat_result, checksum: str, values_json: str) -> Row:
+    key = path.name.removesuffix(SUFFIX)
+    file = f"{path.parent.name}/{path.name}"
+    return Row(key, file, state.st_size, state.st_mtime_ns, checksum, values_json, state.st_mtime_ns / 1e9)
+
+
+def _open_store(root: Path, verify_always: bool) -> SampleStore:
+    return SampleStore(root, verify_always=verify_always)
+
+
+def _problem(path: Path, reason: str, fix: str) -> EntryError:
+    return EntryError("cache entry cannot be used", path=path, reason=reason, fix=fix, module="store")
