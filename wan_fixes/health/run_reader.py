@@ -78,6 +78,16 @@ class RunReader:
             for number, moment, kind, message, facts in rows
         ]
 
+    def last_event(self, run_id: int) -> EventRecord | None:
+        """The latest event of a run, or None when there is none."""
+        ((latest,),) = self._rows("SELECT MAX(id) FROM events WHERE run_id = ?", run_id)
+        return None if latest is None else self.events(run_id, after=latest - 1)[0]
+
+    def step_count(self, run_id: int) -> int:
+        """How many steps of a run are recorded."""
+        ((count,),) = self._rows("SELECT COUNT(*) FROM steps WHERE run_id = ?", run_id)
+        return int(count)
+
     def steps(self, run_id: int, last: int | None = None) -> list[StepRecord]:
         """Steps of a run in order; with `last`, only so many of the latest."""
         rows = self._rows(
