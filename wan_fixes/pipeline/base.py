@@ -34,6 +34,7 @@ MGDS_HOMES = {
 
 def import_mgds() -> dict[str, Any]:
     """The real classes by name. Raises ImportError, or whatever a broken mgds raises while it is imported."""
+    importlib.import_module("mgds")  # on its own, so that its absence is told from a part of it missing
     return {name: getattr(importlib.import_module(home), name) for name, home in MGDS_HOMES.items()}
 
 

@@ -1,0 +1,1 @@
+"""What MGDS promises its modules, run on every engine at hand."""
