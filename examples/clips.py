@@ -144,10 +144,9 @@ def _make(folder: Path, recipe: _Recipe, hue: float) -> ClipTruth:
         set_rotation(path, recipe.rotation)
     caption = f"a test pattern with moving colours, {path.stem.replace('_', ' ')}"
     path.with_suffix(".txt").write_text(caption, encoding="utf-8")
-    mean_length = sum(recipe.lengths) / len(recipe.lengths)
     return ClipTruth(
         path=path,
-        fps=float(recipe.rate) / mean_length,
+        fps=float((len(ticks) - 1) * recipe.rate / ticks[-1]),
         frame_count=len(ticks),
         frame_times=tuple(float(tick / recipe.rate) for tick in ticks),
         size=displayed,

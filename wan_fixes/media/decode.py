@@ -1,0 +1,155 @@
+"""Decoding exactly the planned frames of a clip, and refusing what FFmpeg had to conceal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from wan_fixes.media.colour import orientation_of, rgb_conversion
+from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
+from wan_fixes.media.opening import damaged, open_video, reading
+from wan_fixes.media.plan import FramePlan
+from wan_fixes.media.probe import probe
+
+#: Seconds before the first planned frame to which is sought. A seek that lands behind its target (MPEG-PS and TS do
+#: that, and open groups of pictures have the same effect) is repeated from farther back, at last from the start.
+_SEEK_MARGINS: Final = (0.0, 3.0, 15.0, None)
+
+
+def decode_frames(
+    path: str | os.PathLike[str],
+    plan: FramePlan,
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    max_pixels: int = MAX_PIXELS,
+) -> npt.NDArray[np.uint8]:
+    """The planned frames as uint8 `[F, H, W, 3]` RGB, turned for display, each exactly the one planned.
+
+    Only planned frames are converted, so memory is that of the result. `deadline` is in seconds. Raises SampleError
+    when a frame is damaged (in the window, or between the key frame and it: damage spreads), when one is missing, or
+    when time is over.
+    """
+    if not plan.indices:
+        raise ValueError("the plan is empty")
+    clock = Deadline(deadline, path)
+    timestamps = plan.timestamps
+    if timestamps is None:
+        known = probe(path, max_pixels=max_pixels, deadline=deadline).timestamps
+        if known and max(plan.indices) >= len(known):
+            raise damaged(path, f"it has {len(known)} frames, and frame {max(plan.indices)} is planned")
+        timestamps = tuple(known[index] for index in plan.indices) if known else ()
+    if not timestamps:
+        return _decode_by_counting(path, plan, clock, max_pixels)
+    for margin in _SEEK_MARGINS:
+        frames = _Collector(path, timestamps, max_pixels)
+        with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
+            stream.thread_type = "AUTO"
+            if margin is not None and plan.indices[0] > 0:
+                target = min(timestamps) - int(margin / stream.time_base)
+                container.seek(target, stream=stream)
+            for frame in _decode_span(container, stream, timestamps, clock):
+                frames.take(frame, frame.pts)
+        if frames.complete() or plan.indices[0] == 0:
+            break
+    return frames.result(plan)
+
+
+def _decode_span(
+    container: InputContainer, stream: VideoStream, timestamps: tuple[int, ...], clock: Deadline
+) -> Iterator[av.VideoFrame]:
+    """Frames from a key frame at or before the first wanted one; nothing when the seek landed behind it.
+
+    No packet after the last wanted one, in the file's order, is fed: the wanted frames don't depend on those, so
+    their damage doesn't matter.
+    """
+    waiting = set(timestamps)
+    first_wanted = min(timestamps)
+    started = False
+    for packet in container.demux(stream):
+        clock.check()
+        if not started:
+            if not packet.is_keyframe:
+                continue
+            if packet.pts is None or packet.pts > first_wanted:
+                return
+            started = True
+        if packet.size == 0:
+            break
+        waiting.discard(packet.pts)
+        yield from packet.decode()
+        if not waiting:
+            break
+    if started:
+        yield from stream.codec_context.decode(None)
+
+
+def _decode_by_counting(
+    path: str | os.PathLike[str], plan: FramePlan, clock: Deadline, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    frames = _Collector(path, plan.indices, max_pixels)
+    with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
+        stream.thread_type = "AUTO"
+        for number, frame in enumerate(container.decode(stream)):
+            clock.check()
+            frames.take(frame, number)
+            if number == max(plan.indices):
+                break
+    return frames.result(plan)
+
+
+class _Collector:
+    """Converts the wanted frames into one array as they come, and refuses damaged ones."""
+
+    def __init__(self, path: str | os.PathLike[str], wanted: tuple[int, ...], max_pixels: int) -> None:
+        self._path = path
+        self._max_pixels = max_pixels
+        self._places: dict[int, list[int]] = {}
+        for place, key in enumerate(wanted):
+            self._places.setdefault(key, []).append(place)
+        self._count = len(wanted)
+        self._reformatter = VideoReformatter()
+        self._pictures: npt.NDArray[np.uint8] | None = None
+
+    def take(self, frame: av.VideoFrame, key: int | None) -> None:
+        """Keep `frame` when `key` is wanted; raises SampleError when it is damaged, wanted or not."""
+        if frame.is_corrupt:
+            raise damaged(self._path, f"FFmpeg had to conceal errors{_at(frame)}")
+        places = self._places.pop(key, None) if key is not None else None
+        if places is None:
+            return
+        orientation = orientation_of(frame)
+        if self._pictures is None:
+            check_picture_size(self._path, frame.width, frame.height, self._max_pixels)
+            self._size = (frame.width, frame.height)
+            height, width = (frame.width, frame.height) if orientation.swaps_sides else (frame.height, frame.width)
+            self._pictures = np.empty((self._count, height, width, 3), dtype=np.uint8)
+        # A clip that changes its size midway is scaled to the first size, as players do.
+        width, height = self._size
+        rgb = self._reformatter.reformat(frame, width, height, **rgb_conversion(frame))
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, dtype=np.uint8).reshape(height, plane.line_size)
+        picture = orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))
+        for place in places:
+            self._pictures[place] = picture
+
+    def complete(self) -> bool:
+        return not self._places
+
+    def result(self, plan: FramePlan) -> npt.NDArray[np.uint8]:
+        """All wanted frames; raises SampleError when some never came."""
+        if self._places or self._pictures is None:
+            missing = min(place for places in self._places.values() for place in places)
+            raise damaged(self._path, f"the frame at {plan.times[missing]:.3f} s cannot be decoded")
+        return self._pictures
+
+
+def _at(frame: av.VideoFrame) -> str:
+    return "" if frame.time is None else f" at {frame.time:.3f} s"

@@ -1,0 +1,156 @@
+"""Why a file cannot be read as what its name says, in plain words, from its first bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+from wan_fixes.errors import SampleError
+
+_HEAD_BYTES: Final = 4096
+_COPY_AGAIN: Final = "copy or download it again, or remove it"
+_NOT_A_SAMPLE: Final = "move it out of the folder"
+_REENCODE: Final = "re-encode with: ffmpeg -i IN -c:v libx264 -crf 16 OUT.mp4"
+
+_SIGNATURES: Final = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"BM", "a BMP image"),
+    (b"II*\x00", "a TIFF image"),
+    (b"MM\x00*", "a TIFF image"),
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"ID3", "an MP3 recording"),
+    (b"fLaC", "a FLAC recording"),
+)
+_PLAYLISTS: Final = ("ffconcat", "#EXTM3U", "[playlist]", "<MPD", "<smil")
+
+
+class Diagnosis(NamedTuple):
+    """A reason, and what to do about it."""
+
+    reason: str
+    fix: str
+
+
+def check_regular_file(path: str | os.PathLike[str], what: str) -> None:
+    """Raise SampleError(what) unless `path` is a regular file, or a link to one, that exists.
+
+    Opening a pipe or a device can block for ever, so nothing else is ever opened.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a str with lone surrogates must work too
+    except OSError as error:
+        raise SampleError(what, path=path, **_why_no_status(path, error)._asdict(), module="media") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise SampleError(what, path=path, reason=f"not a regular file but {kind}", fix=_NOT_A_SAMPLE, module="media")
+    if status.st_size == 0:
+        raise SampleError(what, path=path, reason="the file is empty", fix=_COPY_AGAIN, module="media")
+
+
+def _why_no_status(path: str | os.PathLike[str], error: OSError) -> Diagnosis:
+    try:
+        target = os.readlink(path)  # noqa: PTH115
+    except OSError:
+        target = None
+    if target is not None:
+        return Diagnosis(f"a link to {target}, which cannot be found", "restore the file that the link names")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Diagnosis("the file does not exist (any more)", "restore it, or take it out of the concept")
+    return Diagnosis(f"the file system says: {error.strerror or error}", "check the path and its permissions")
+
+
+def why_not_a_video(path: str | os.PathLike[str], error: Exception) -> Diagnosis:
+    """The likely reason why opening `path` as a video raised `error`."""
+    if isinstance(error, PermissionError):
+        return Diagnosis("no permission to read it", "give yourself the right to read it")
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            return _from_head(head) or _from_mp4_boxes(file, head) or _last_resort(error)
+    except PermissionError:
+        return Diagnosis("no permission to read it", "give yourself the right to read it")
+    except OSError as failure:
+        return Diagnosis(f"the file system says: {failure.strerror or failure}", _COPY_AGAIN)
+
+
+def why_not_an_image(path: str | os.PathLike[str], error: Exception) -> Diagnosis:
+    """The likely reason why opening `path` as an image raised `error`."""
+    if isinstance(error, PermissionError):
+        return Diagnosis("no permission to read it", "give yourself the right to read it")
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    found = _from_head(head)
+    if found is not None and not found.reason.endswith("image"):
+        return Diagnosis(found.reason.replace("not a video", "not an image"), found.fix)
+    return Diagnosis(f"no picture can be read from it ({_words(error)})", "save it again as PNG or JPEG")
+
+
+def _from_head(head: bytes) -> Diagnosis | None:
+    if not head.strip(b"\x00"):
+        return Diagnosis("its first bytes are all zero: a copy or download that never finished", _COPY_AGAIN)
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return Diagnosis(f"not a video: {name}", f"give it its own extension, or {_NOT_A_SAMPLE}")
+    if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE"):
+        name = "a WebP image" if head[8:12] == b"WEBP" else "a WAV recording"
+        return Diagnosis(f"not a video: {name}", f"give it its own extension, or {_NOT_A_SAMPLE}")
+    text = _as_text(head)
+    if text is None:
+        return None
+    if text.lstrip().startswith(_PLAYLISTS):
+        return Diagnosis("not a video: a text file that names other files (a playlist)", "name the clips themselves")
+    return Diagnosis("not a video: a text file", _COPY_AGAIN)
+
+
+def _as_text(head: bytes) -> str | None:
+    try:
+        text = head.decode("utf-8-sig", errors="strict")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:  # else only the last character is cut in two
+            return None
+        text = head[: error.start].decode("utf-8-sig")
+    return text if all(character.isprintable() or character in "\t\r\n\f" for character in text) else None
+
+
+def _from_mp4_boxes(file: BinaryIO, head: bytes) -> Diagnosis | None:
+    """An mp4 or mov file whose index box is missing or runs past the end (ISO 14496-12, 4.2)."""
+    if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return None
+    size_of_file = file.seek(0, os.SEEK_END)
+    at = 0
+    while at + 8 <= size_of_file:
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if size == 1:
+            extended = file.read(8)
+            size = struct.unpack(">Q", extended)[0] if len(extended) == 8 else 0
+        elif size == 0:
+            size = size_of_file - at
+        if kind == b"moov":
+            if at + size <= size_of_file:
+                return None
+            break
+        if size < 8:
+            break
+        at += size
+    return Diagnosis(
+        "no moov atom (the index of an mp4): the recording or the copy was cut off",
+        f"{_COPY_AGAIN}; a camera's file can be repaired with untrunc",
+    )
+
+
+def _last_resort(error: Exception) -> Diagnosis:
+    return Diagnosis(f"no video container that we read ({_words(error)})", _REENCODE)
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,152 @@
+"""Which frames a player shows and when, read from the packets without decoding them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media.limits import Deadline
+from wan_fixes.media.opening import FOREIGN_ERRORS, REENCODE, damaged, open_video, reading
+
+#: Codecs of which every packet gives exactly one shown frame. Others (VP8 has hidden frames, Theora and WMV3 repeat
+#: frames by empty packets) are counted by decoding.
+# fmt: off
+_ONE_FRAME_PER_PACKET: Final = frozenset((
+    "h264", "hevc", "vvc", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "h263", "flv1", "wmv1", "wmv2",
+    "msmpeg4v2", "msmpeg4v3", "mjpeg", "prores", "dnxhd", "cfhd", "ffv1", "huffyuv", "ffvhuff", "utvideo",
+    "magicyuv", "png", "qtrle", "rawvideo", "v210", "dvvideo", "jpeg2000",
+))
+# fmt: on
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """The shown frames of one clip."""
+
+    #: Presentation times in units of `time_base`, rising. From the container, or made up when `counted`.
+    timestamps: list[int]
+    time_base: Fraction
+    #: How long the last frame stays, in units of `time_base`; 0 when unknown.
+    last_duration: int
+    #: The container's times can't be trusted: frames are found by counting from the start.
+    counted: bool
+    first_frame: av.VideoFrame
+    #: Packets that the container promises beyond those that it holds.
+    missing_packets: int = 0
+
+
+def read_index(path: str | os.PathLike[str], deadline: Deadline, max_pixels: int) -> tuple[FrameIndex, dict[str, Any]]:
+    """The frames of `path`, and the facts of its header; raises SampleError."""
+    with open_video(path, deadline, max_pixels) as (container, stream), reading(path, deadline):
+        facts = _header_facts(container, stream)
+        index = _index_from_packets(path, container, stream, deadline)
+    if index is None:
+        index = _index_by_decoding(path, deadline, max_pixels)
+    return index, facts
+
+
+def _header_facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
+    context = stream.codec_context
+    return {
+        "containers": container.format.name.split(","),
+        "codec": context.name,
+        "rate": stream.guessed_rate or stream.average_rate,
+        "pixel_aspect": stream.sample_aspect_ratio or Fraction(1),
+        "transfer": context.color_trc,
+    }
+
+
+def _index_from_packets(
+    path: str | os.PathLike[str], container: InputContainer, stream: VideoStream, deadline: Deadline
+) -> FrameIndex | None:
+    """None when the packets don't tell which frames are shown."""
+    stream.codec_context.thread_count = 1  # one frame is decoded: starting threads would take longer
+    one_to_one = stream.codec_context.name in _ONE_FRAME_PER_PACKET
+    first_frame: av.VideoFrame | None = None
+    first_key: int | None = None
+    key_seen = False
+    durations: dict[int, int] = {}  # of the shown frames, by time stamp
+    packets_seen = 0
+    cut_off: int | None = None
+    for packet in container.demux(stream):
+        deadline.check()
+        key_seen = key_seen or packet.is_keyframe
+        if key_seen and first_frame is None:
+            first_frame = _first_of(packet)
+        if not packet.size:
+            continue
+        packets_seen += 1
+        if not key_seen or (packet.is_discard and packet.pts is not None):
+            # Hidden: joined midway, or cut away by an edit list.
+            first_key = packet.pts if packet.is_keyframe and first_key is None else first_key
+            continue
+        if packet.pts is None or packet.pts in durations:
+            one_to_one = False
+        else:
+            durations[packet.pts] = packet.duration or 0
+            first_key = packet.pts if first_key is None else first_key
+            cut_off = packet.pts if packet.is_corrupt else None
+        if not one_to_one and first_frame is not None:
+            break
+    if first_frame is None:
+        raise damaged(path, "not one frame can be decoded")
+    if cut_off is not None:
+        del durations[cut_off]  # the last packet ends where the file does
+        packets_seen -= 1
+    # Earlier in time than the first key frame: such frames build on others that are cut away.
+    timestamps = sorted(pts for pts in durations if pts >= (first_key or pts))
+    if not one_to_one or not timestamps:
+        return None
+    return FrameIndex(
+        timestamps=timestamps,
+        time_base=stream.time_base,
+        last_duration=durations[timestamps[-1]],
+        counted=False,
+        first_frame=first_frame,
+        missing_packets=max(0, stream.frames - packets_seen),
+    )
+
+
+def _first_of(packet: av.Packet) -> av.VideoFrame | None:
+    """The first frame that `packet` completes; None also when it is damaged, since a later one may do."""
+    try:
+        frames = packet.decode()
+    except FOREIGN_ERRORS:
+        return None
+    return frames[0] if frames else None
+
+
+def _index_by_decoding(path: str | os.PathLike[str], deadline: Deadline, max_pixels: int) -> FrameIndex:
+    first_frame: av.VideoFrame | None = None
+    times: list[int | None] = []
+    last_duration = 0
+    with open_video(path, deadline, max_pixels) as (container, stream), reading(path, deadline):
+        stream.thread_type = "AUTO"
+        for frame in container.decode(stream):
+            deadline.check()
+            first_frame = first_frame or frame
+            times.append(frame.pts)
+            last_duration = frame.duration or 0
+        time_base, rate = stream.time_base, stream.guessed_rate or stream.average_rate
+    if first_frame is None:
+        raise damaged(path, "not one frame can be decoded")
+    timestamps = [time for time in times if time is not None]
+    if len(timestamps) == len(times) and all(a < b for a, b in itertools.pairwise(timestamps)):
+        return FrameIndex(timestamps, time_base, last_duration, counted=False, first_frame=first_frame)
+    if not rate:
+        raise SampleError(
+            "clip cannot be read",
+            path=path,
+            reason="it holds neither times of its frames nor a frame rate",
+            fix=REENCODE,
+            module="media",
+        )
+    return FrameIndex(list(range(len(times))), 1 / Fraction(rate), 1, counted=True, first_frame=first_frame)

@@ -1,0 +1,44 @@
+"""What is known of a clip once it has been probed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class VideoMetadata:
+    """Size, rate and the time of every frame that a player shows.
+
+    Hidden frames (cut away by an edit list, or before the first key frame) don't count.
+    """
+
+    #: Pixels as displayed, rotation applied.
+    width: int
+    height: int
+    #: Frames per second; the mean for a clip of variable rate.
+    fps: float
+    #: Seconds from the first frame's appearance to the last one's end.
+    duration: float
+    frame_count: int
+    #: The container, in FFmpeg's name.
+    format: str
+    #: The codec, in FFmpeg's name.
+    codec: str
+    is_corrupted: bool
+    error_details: str | None
+    #: When each shown frame appears, in seconds, in order; the first at 0.
+    frame_times: tuple[float, ...] = ()
+    #: Seconds that the last frame stays.
+    last_frame_duration: float = 0.0
+    is_variable_rate: bool = False
+    #: Degrees clockwise that the stored picture is turned by for display: 0, 90, 180 or 270.
+    rotation: int = 0
+    #: FFmpeg's name, such as "yuv420p".
+    pixel_format: str = ""
+    #: Things worth knowing that don't keep the clip from being used.
+    warnings: tuple[str, ...] = ()
+    #: The file that this is about, for messages.
+    path: str = ""
+    #: The container's own time stamp of every shown frame, which decoding finds them by. Empty when the file lacks
+    #: trustworthy ones: its frames are counted from the start instead.
+    timestamps: tuple[int, ...] = ()

@@ -1,0 +1,95 @@
+"""Opening a file as a video: regular files of known containers only, with a time-out, and with words for failures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import av
+import av.error
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media.diagnosis import check_regular_file, why_not_a_video
+from wan_fixes.media.limits import Deadline, check_picture_size
+
+#: FFmpeg's names of the containers that we open. Playlists and scripts (concat, hls, dash, image2 …) are formats to
+#: FFmpeg too, and open whatever files they name, whatever they are called themselves.
+CONTAINERS: Final = "mov,matroska,avi,flv,asf,mpegts,mpeg,mpegvideo,m4v,ogg,mxf,nut,ivf"
+_CONTAINER_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+REENCODE: Final = "re-encode with: ffmpeg -i IN -c:v libx264 -crf 16 OUT.mp4, or remove it"
+
+#: What PyAV raises about a file's content. Most of FFmpeg's errors are FFmpegError; the others come from turning
+#: foreign numbers and strings into Python's.
+FOREIGN_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+
+_UNREADABLE: Final = "clip cannot be read"
+
+
+@contextmanager
+def open_video(
+    path: str | os.PathLike[str], deadline: Deadline, max_pixels: int
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open `path` and choose its video stream; yields both, closes the container afterwards.
+
+    Raises SampleError when the file is no regular file, holds no video, has pictures beyond `max_pixels`, or when
+    opening takes longer than `deadline`. The caller reads within `reading(path)`.
+    """
+    check_regular_file(path, _UNREADABLE)
+    try:
+        container = av.open(
+            # An explicit protocol: a name such as "http:x.mp4" or "concat:a|b" stays the name of a file.
+            "file:" + os.path.abspath(path),  # noqa: PTH100
+            container_options=_CONTAINER_OPTIONS,
+            metadata_errors="replace",
+            timeout=(deadline.remaining(), deadline.remaining()),
+        )
+    except FOREIGN_ERRORS as error:
+        deadline.check()
+        diagnosis = why_not_a_video(path, error)
+        raise SampleError(_UNREADABLE, path=path, **diagnosis._asdict(), module="media") from error
+    with container:
+        stream = _choose_stream(path, container)
+        context = stream.codec_context
+        check_picture_size(path, context.width, context.height, max_pixels)
+        context.options = {"max_pixels": str(max_pixels)}  # for sizes that only the bit stream tells
+        yield container, stream
+
+
+@contextmanager
+def reading(path: str | os.PathLike[str], deadline: Deadline) -> Iterator[None]:
+    """Turn FFmpeg's errors within into SampleError: "damaged"."""
+    try:
+        yield
+    except FOREIGN_ERRORS as error:
+        deadline.check()
+        raise damaged(path, getattr(error, "strerror", None) or str(error)) from error
+
+
+def damaged(path: str | os.PathLike[str], detail: str) -> SampleError:
+    """The error for a clip whose picture data is damaged; `detail` says where or how."""
+    return SampleError(
+        _UNREADABLE, path=path, reason=f"its picture data is damaged: {detail}", fix=REENCODE, module="media"
+    )
+
+
+def _choose_stream(path: str | os.PathLike[str], container: InputContainer) -> VideoStream:
+    """The first stream of moving pictures: cover art is a video stream too."""
+    for stream in container.streams.video:
+        if not _is_cover(stream) and stream.codec_context is not None:
+            return stream
+    if container.streams.video and not all(map(_is_cover, container.streams.video)):
+        reason = "its video is in a format that this FFmpeg cannot decode"
+    elif container.streams.audio:
+        cover = " and a cover picture" if container.streams.video else ""
+        reason = f"holds audio only{cover}"
+    else:
+        reason = "holds no video stream"
+    raise SampleError(_UNREADABLE, path=path, reason=reason, fix=REENCODE, module="media")
+
+
+def _is_cover(stream: Any) -> bool:
+    return bool(stream.disposition & type(stream.disposition).attached_pic)

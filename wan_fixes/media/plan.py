@@ -1,0 +1,116 @@
+"""Planning: which frames of a clip make a sample of so many frames at such a rate."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import os
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media.metadata import VideoMetadata
+
+#: A frame that appears this part of the clip's frame length after the wanted time is taken as being there: time
+#: stamps are rounded (to 1 ms in Matroska). Small enough to tell 25 from 24 frames per second.
+_SLACK_IN_FRAMES: Final = 0.02
+_LEAST_SLACK_SECONDS: Final = 0.0011
+#: Film and video for NTSC run 1000/1001 of the rate that they are named by (23.976, 29.97, 59.94).
+_NTSC: Final = 1000 / 1001
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """Which frames to deliver, in order; a frame can occur more than once."""
+
+    #: When each is shown, in seconds from the first shown frame.
+    times: tuple[float, ...]
+    #: Its index among the shown frames.
+    indices: tuple[int, ...]
+    #: Its time stamp in the container; empty when frames must be counted, None when not known (decoding probes).
+    timestamps: tuple[int, ...] | None = None
+
+
+def plan_frames(
+    metadata: VideoMetadata, *, count: int, fps: float | None, rng: random.Random | None = None
+) -> FramePlan:
+    """Choose a window of `count` frames at `fps` frames per second (None: every frame of the clip, as they come).
+
+    The window starts at a frame drawn by `rng`, or lies in the middle when `rng` is None. Each planned frame is the
+    one on screen at its time, so a slow clip repeats frames and a fast one leaves some out; at the clip's own rate
+    the frames are consecutive. An NTSC clip is sampled at the NTSC sibling of `fps` (23.976 for 24): 0.1 % slower
+    beats a repeated frame.
+
+    Raises SampleError when the clip is too short, ValueError when `count` or `fps` isn't positive.
+    """
+    if count < 1 or (fps is not None and not fps > 0):
+        raise ValueError(f"{count = } and {fps = } must be positive")
+    times = metadata.frame_times
+    if len(times) < 2 and count > 1:
+        raise SampleError(
+            "clip cannot be used",
+            path=metadata.path or None,
+            reason="holds one frame only",
+            fix="use it as an image, or replace it by a video",
+            module="media",
+        )
+    if fps is None:
+        starts = len(times) - count + 1
+        if starts < 1:
+            raise _too_short(metadata, len(times), None, count)
+        start = _choose(starts, rng)
+        return _plan(metadata, range(start, start + count))
+
+    rate = fps * _NTSC if _is_ntsc(metadata.fps) and _is_whole(fps) else fps
+    slack = _slack(metadata)
+    end = times[-1] + metadata.last_frame_duration
+    # The last of the frames must still be on screen at its time.
+    latest_start = end - (count - 1) / rate - slack
+    starts = bisect.bisect_right(times, latest_start)
+    if starts < 1:
+        raise _too_short(metadata, math.ceil((end - slack) * rate), fps, count)
+    first = times[_choose(starts, rng)]
+    wanted = (first + step / rate + slack for step in range(count))
+    return _plan(metadata, (bisect.bisect_right(times, time) - 1 for time in wanted))
+
+
+def _plan(metadata: VideoMetadata, frames: Iterable[int]) -> FramePlan:
+    indices = tuple(frames)
+    return FramePlan(
+        times=tuple(metadata.frame_times[index] for index in indices),
+        indices=indices,
+        timestamps=tuple(metadata.timestamps[index] for index in indices) if metadata.timestamps else (),
+    )
+
+
+def _choose(starts: int, rng: random.Random | None) -> int:
+    return (starts - 1) // 2 if rng is None else rng.randrange(starts)
+
+
+def _slack(metadata: VideoMetadata) -> float:
+    shortest = min(
+        (b - a for a, b in zip(metadata.frame_times, metadata.frame_times[1:], strict=False)), default=math.inf
+    )
+    return min(max(_SLACK_IN_FRAMES / metadata.fps, _LEAST_SLACK_SECONDS), shortest / 4)
+
+
+def _is_whole(rate: float) -> bool:
+    return abs(rate - round(rate)) < 0.004
+
+
+def _is_ntsc(rate: float) -> bool:
+    return _is_whole(rate / _NTSC) and not _is_whole(rate)
+
+
+def _too_short(metadata: VideoMetadata, held: int, fps: float | None, needed: int) -> SampleError:
+    at_rate = "" if fps is None else f" at {fps:g} fps"
+    seconds = (needed - 1) / (fps or metadata.fps)
+    return SampleError(
+        "clip is too short",
+        path=os.fspath(metadata.path) or None,
+        reason=f"{held} frame{'' if held == 1 else 's'}{at_rate}, {needed} needed",
+        fix=f"use clips longer than {seconds:.2g} s, or train on fewer frames",
+        module="media",
+    )

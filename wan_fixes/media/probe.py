@@ -1,0 +1,96 @@
+"""Probing: what a clip holds, exactly, without decoding more than its first frame."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from wan_fixes.media.colour import orientation_of
+from wan_fixes.media.index import FrameIndex, read_index
+from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
+from wan_fixes.media.metadata import VideoMetadata
+
+#: Steps between frames may differ by this part of the usual one, or by two units of the container's clock, before
+#: the rate counts as variable.
+_STEP_TOLERANCE: Final = 0.1
+#: A measured rate this near to the one in the header is that one, and the difference is rounding of time stamps.
+_RATE_TOLERANCE: Final = 0.002
+_HDR_TRANSFERS: Final = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+
+
+def probe(
+    path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, deadline: float = DEADLINE_SECONDS
+) -> VideoMetadata:
+    """What `path` holds: size, rate, and the time of every shown frame.
+
+    Reads the whole file's packets and decodes one frame; a file whose packets don't tell its frames (no time stamps,
+    VP8, WMV3 …) is decoded once. `deadline` is in seconds. Raises SampleError.
+    """
+    clock = Deadline(deadline, path)
+    index, facts = read_index(path, clock, max_pixels)
+    frame = index.first_frame
+    check_picture_size(path, frame.width, frame.height, max_pixels)
+    orientation = orientation_of(frame)
+    width, height = (frame.height, frame.width) if orientation.swaps_sides else (frame.width, frame.height)
+
+    first = index.timestamps[0]
+    times = tuple(float((stamp - first) * index.time_base) for stamp in index.timestamps)
+    steps = [b - a for a, b in itertools.pairwise(index.timestamps)]
+    is_variable = bool(steps) and _is_variable(steps)
+    fps, last_duration = _rate(index, steps, facts["rate"], is_variable)
+
+    warnings = []
+    if index.missing_packets:
+        promised = len(times) + index.missing_packets
+        warnings.append(f"the file is cut off: {len(times)} of {promised} frames are there")
+    if facts["pixel_aspect"] not in (0, 1):
+        warnings.append(f"its pixels are not square ({facts['pixel_aspect']}): the picture will look squeezed")
+    if facts["transfer"] in _HDR_TRANSFERS:
+        warnings.append(f"high dynamic range ({_HDR_TRANSFERS[facts['transfer']]}): colours will look pale")
+    suffix = Path(path).suffix.lower().lstrip(".")
+    return VideoMetadata(
+        width=width,
+        height=height,
+        fps=fps,
+        duration=times[-1] + last_duration,
+        frame_count=len(times),
+        format=suffix if suffix in facts["containers"] else facts["containers"][0],
+        codec=facts["codec"],
+        is_corrupted=False,
+        error_details=None,
+        frame_times=times,
+        last_frame_duration=last_duration,
+        is_variable_rate=is_variable,
+        rotation=orientation.clockwise_degrees,
+        pixel_format=frame.format.name,
+        warnings=tuple(warnings),
+        path=os.fspath(path),
+        timestamps=() if index.counted else tuple(index.timestamps),
+    )
+
+
+def _is_variable(steps: list[int]) -> bool:
+    usual = median(steps)
+    return any(abs(step - usual) > max(2, _STEP_TOLERANCE * usual) for step in steps)
+
+
+def _rate(index: FrameIndex, steps: list[int], header: Fraction | None, is_variable: bool) -> tuple[float, float]:
+    """Frames per second, and seconds that the last frame stays."""
+    if not steps:
+        last = float(index.last_duration * index.time_base) or (1 / float(header) if header else 1.0)
+        return float(header) if header else 1 / last, last
+    mean_step = float((index.timestamps[-1] - index.timestamps[0]) * index.time_base) / len(steps)
+    fps = 1 / mean_step
+    if not is_variable:
+        # One unit of the container's clock may be missing from the sum of all steps.
+        tolerance = max(_RATE_TOLERANCE, 1.5 * float(index.time_base) / (mean_step * len(steps)))
+        if header and abs(float(header) / fps - 1) < tolerance:
+            fps = float(header)
+        return fps, 1 / fps
+    # The header may claim any length for the last frame, up to minutes of a frozen picture: no longer than others.
+    longest, usual = max(steps), median(steps)
+    return fps, float((min(index.last_duration, longest) or usual) * index.time_base)
