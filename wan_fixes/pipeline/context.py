@@ -113,7 +113,7 @@ class PipelineContext:
         if reason is not None:
             fix = "replace or repair the file: it is tried again as soon as it changes"
             raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
-        known = self.probe_memory.get(content)
+        known = self.probe_memory.get(content, path)
         if known is None:
             known = probe(path, max_pixels=self.settings.max_pixels_per_frame)
             self.probe_memory.put(content, known)

@@ -27,15 +27,15 @@ class ProbeMemory:
     def __init__(self, path: str | Path) -> None:
         self._database = Database(Path(path), _SCHEMA, version=1)
 
-    def get(self, content: str) -> VideoMetadata | None:
-        """What is known of the content, or None."""
+    def get(self, content: str, path: str) -> VideoMetadata | None:
+        """What is known of the content, said of the file at `path`; None when nothing is."""
         row = self._database.read(
             lambda connection: connection.execute(
                 "SELECT data FROM probes WHERE content = ? AND version = ?", (content, PROBE_VERSION)
             ).fetchone()
         )
         try:
-            return None if row is None else _decode(row[0])
+            return None if row is None else _decode(row[0], path)
         except (ValueError, TypeError, KeyError, zlib.error):
             return None  # damaged: measured again
 
@@ -52,18 +52,22 @@ class ProbeMemory:
 
 
 def _encode(metadata: VideoMetadata) -> bytes:
+    """Head (JSON) behind its length, then the frame times and the time stamps: tens of thousands for a long clip."""
     values = asdict(metadata)
+    del values["path"]  # remembered by content, whatever the file is called
     times = array.array("d", values.pop("frame_times"))
-    head = json.dumps(values).encode()
-    return zlib.compress(len(head).to_bytes(4, "little") + head + times.tobytes(), level=1)
+    stamps = array.array("q", values.pop("timestamps"))
+    head = json.dumps({**values, "frames": len(times)}).encode()
+    return zlib.compress(len(head).to_bytes(4, "little") + head + times.tobytes() + stamps.tobytes(), level=1)
 
 
-def _decode(data: bytes) -> VideoMetadata:
+def _decode(data: bytes, path: str) -> VideoMetadata:
     raw = zlib.decompress(data)
-    end = 4 + int.from_bytes(raw[:4], "little")
-    values = json.loads(raw[4:end])
-    times = array.array("d")
-    times.frombytes(raw[end:])
-    values["frame_times"] = tuple(times)
+    start = 4 + int.from_bytes(raw[:4], "little")
+    values = json.loads(raw[4:start])
+    times, stamps = array.array("d"), array.array("q")
+    end = start + values.pop("frames") * times.itemsize
+    times.frombytes(raw[start:end])
+    stamps.frombytes(raw[end:])
     values["warnings"] = tuple(values["warnings"])
-    return VideoMetadata(**values)
+    return VideoMetadata(**values, frame_times=tuple(times), timestamps=tuple(stamps), path=path)
