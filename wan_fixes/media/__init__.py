@@ -1,14 +1,30 @@
 """Files to frames: probing, planning, decoding, images and folders. Knows no pipeline, no host, no torch."""
 
 from wan_fixes.media.decode import decode_frames
+from wan_fixes.media.folders import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, ScanResult, is_image, is_video, scan_folder
+from wan_fixes.media.images import load_image
+from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan, plan_frames
 from wan_fixes.media.probe import probe
+from wan_fixes.media.verdict import Verdict, inspect_image, inspect_video
 
 __all__ = [
+    "DEADLINE_SECONDS",
+    "IMAGE_EXTENSIONS",
+    "MAX_PIXELS",
+    "VIDEO_EXTENSIONS",
     "FramePlan",
+    "ScanResult",
+    "Verdict",
     "VideoMetadata",
     "decode_frames",
+    "inspect_image",
+    "inspect_video",
+    "is_image",
+    "is_video",
+    "load_image",
     "plan_frames",
     "probe",
+    "scan_folder",
 ]

@@ -44,10 +44,11 @@ class Orientation(NamedTuple):
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """Read a frame's display matrix, which FFmpeg passes on and doesn't apply."""
-    side_data: Any = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if side_data is None:
+    by_type: Any = frame.side_data
+    matrix = by_type.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
         return Orientation()
-    a, b, _, c, d = np.frombuffer(bytes(side_data), dtype=np.int32)[:5].astype(float)
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].astype(float)
     if a * d - b * c == 0:
         return Orientation()
     mirrored = a * d - b * c < 0

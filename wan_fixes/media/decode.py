@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from wan_fixes.media.colour import orientation_of, rgb_conversion
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
-from wan_fixes.media.opening import damaged, open_video, reading
+from wan_fixes.media.opening import clock_of, damaged, open_video, reading
 from wan_fixes.media.plan import FramePlan
 from wan_fixes.media.probe import probe
 
@@ -53,7 +53,7 @@ def decode_frames(
         with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
             stream.thread_type = "AUTO"
             if margin is not None and plan.indices[0] > 0:
-                target = min(timestamps) - int(margin / stream.time_base)
+                target = min(timestamps) - int(margin / clock_of(stream))
                 container.seek(target, stream=stream)
             for frame in _decode_span(container, stream, timestamps, clock):
                 frames.take(frame, frame.pts)
@@ -135,7 +135,7 @@ class _Collector:
         width, height = self._size
         rgb = self._reformatter.reformat(frame, width, height, **rgb_conversion(frame))
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, dtype=np.uint8).reshape(height, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
         picture = orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))
         for place in places:
             self._pictures[place] = picture

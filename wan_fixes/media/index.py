@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media.limits import Deadline
-from wan_fixes.media.opening import FOREIGN_ERRORS, REENCODE, damaged, open_video, reading
+from wan_fixes.media.opening import FOREIGN_ERRORS, REENCODE, clock_of, damaged, open_video, reading
 
 #: Codecs of which every packet gives exactly one shown frame. Others (VP8 has hidden frames, Theora and WMV3 repeat
 #: frames by empty packets) are counted by decoding.
@@ -107,7 +107,7 @@ def _index_from_packets(
         return None
     return FrameIndex(
         timestamps=timestamps,
-        time_base=stream.time_base,
+        time_base=clock_of(stream),
         last_duration=durations[timestamps[-1]],
         counted=False,
         first_frame=first_frame,
@@ -135,7 +135,7 @@ def _index_by_decoding(path: str | os.PathLike[str], deadline: Deadline, max_pix
             first_frame = first_frame or frame
             times.append(frame.pts)
             last_duration = frame.duration or 0
-        time_base, rate = stream.time_base, stream.guessed_rate or stream.average_rate
+        time_base, rate = clock_of(stream), stream.guessed_rate or stream.average_rate
     if first_frame is None:
         raise damaged(path, "not one frame can be decoded")
     timestamps = [time for time in times if time is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, Final
 
 import av
@@ -74,6 +75,13 @@ def damaged(path: str | os.PathLike[str], detail: str) -> SampleError:
     return SampleError(
         _UNREADABLE, path=path, reason=f"its picture data is damaged: {detail}", fix=REENCODE, module="media"
     )
+
+
+def clock_of(stream: VideoStream) -> Fraction:
+    """The length of one unit of the stream's time stamps, in seconds."""
+    if not stream.time_base:
+        raise ValueError("the stream has no time base")
+    return stream.time_base
 
 
 def _choose_stream(path: str | os.PathLike[str], container: InputContainer) -> VideoStream:

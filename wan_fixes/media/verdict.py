@@ -1,0 +1,80 @@
+"""What can be said of one file before any training: good, usable with a warning, or rejected."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media.decode import decode_frames
+from wan_fixes.media.images import load_image
+from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
+from wan_fixes.media.metadata import VideoMetadata
+from wan_fixes.media.plan import FramePlan, plan_frames
+from wan_fixes.media.probe import probe
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for one file."""
+
+    path: str
+    status: Literal["good", "warning", "rejected"]
+    reason: str = ""
+    fix: str = ""
+    #: Of a video that could be probed.
+    metadata: VideoMetadata | None = None
+
+
+def inspect_video(
+    path: str | os.PathLike[str],
+    *,
+    count: int,
+    fps: float | None,
+    deadline: float = DEADLINE_SECONDS,
+    max_pixels: int = MAX_PIXELS,
+) -> Verdict:
+    """Whether `path` can give samples of `count` frames at `fps`: probes it and decodes its middle window.
+
+    Every frame of the window is decoded and checked for damage, three are converted, so little memory is taken.
+    `deadline` is in seconds, for each of the two steps. Raises nothing about the file.
+    """
+    metadata = None
+    try:
+        metadata = probe(path, max_pixels=max_pixels, deadline=deadline)
+        plan = plan_frames(metadata, count=count, fps=fps, rng=None)
+        decode_frames(path, _first_middle_last(plan), deadline=deadline, max_pixels=max_pixels)
+    except SampleError as error:
+        return _rejected(path, error, metadata)
+    warnings = list(metadata.warnings)
+    repeated = count - len(set(plan.indices))
+    if repeated:
+        warnings.append(
+            f"{repeated} of {count} frames are repeats, because it has {metadata.fps:.3g} frames per second"
+        )
+    if warnings:
+        return Verdict(os.fspath(path), "warning", "; ".join(warnings), metadata=metadata)
+    return Verdict(os.fspath(path), "good", metadata=metadata)
+
+
+def inspect_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Verdict:
+    """Whether `path` can be read as an image. Raises nothing about the file."""
+    try:
+        load_image(path, max_pixels=max_pixels)
+    except SampleError as error:
+        return _rejected(path, error, None)
+    return Verdict(os.fspath(path), "good")
+
+
+def _first_middle_last(plan: FramePlan) -> FramePlan:
+    at = sorted({0, len(plan.indices) // 2, len(plan.indices) - 1})
+    return FramePlan(
+        times=tuple(plan.times[place] for place in at),
+        indices=tuple(plan.indices[place] for place in at),
+        timestamps=tuple(plan.timestamps[place] for place in at) if plan.timestamps else plan.timestamps,
+    )
+
+
+def _rejected(path: str | os.PathLike[str], error: SampleError, metadata: VideoMetadata | None) -> Verdict:
+    return Verdict(os.fspath(path), "rejected", error.reason, error.fix, metadata)
