@@ -1,1 +1,32 @@
-"""."""
+"""The plain pipeline modules between the validated ones: prompts, buckets, cropping, text and latents."""
+
+from __future__ import annotations
+
+from wan_fixes.hosts.standalone.modules.bucketing import AspectBucketing, CalcAspect
+from wan_fixes.hosts.standalone.modules.encode_text import EncodeUmt5, Tokenize, encode_prompt
+from wan_fixes.hosts.standalone.modules.frames import ImageToVideo, RandomFlip, ScaleCropImage
+from wan_fixes.hosts.standalone.modules.latents import SampleVAEDistribution
+from wan_fixes.hosts.standalone.modules.prompts import (
+    GetFilename,
+    ModifyPath,
+    SelectInput,
+    SelectRandomText,
+    ShuffleTags,
+)
+
+__all__ = [
+    "AspectBucketing",
+    "CalcAspect",
+    "EncodeUmt5",
+    "GetFilename",
+    "ImageToVideo",
+    "ModifyPath",
+    "RandomFlip",
+    "SampleVAEDistribution",
+    "ScaleCropImage",
+    "SelectInput",
+    "SelectRandomText",
+    "ShuffleTags",
+    "Tokenize",
+    "encode_prompt",
+]
