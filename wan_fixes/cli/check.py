@@ -1,0 +1,101 @@
+"""`wan check`: a verdict on every clip of a preset, before any GPU work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
+from wan_fixes.cli.tables import small_table
+
+if TYPE_CHECKING:
+    from wan_fixes.hosts.standalone import Preset
+    from wan_fixes.hosts.standalone.check import FileVerdict
+    from wan_fixes.settings import Settings
+
+_STYLES = {"good": "green", "warning": "yellow", "rejected": "red"}
+_ORDER = tuple(_STYLES)  # what was rejected comes last, next to the summary
+
+
+def check(
+    preset_path: Annotated[Path, typer.Argument(metavar="PRESET", help="A OneTrainer preset or saved configuration.")],
+    as_json: AsJson = False,
+    _debug: Debug = False,
+) -> None:
+    """Give a verdict on every clip, with the reason and what helps, and look over the preset and the model folder.
+
+    Exits with 3 when nothing can be trained on.
+    """
+    from wan_fixes.hosts.standalone import read_preset
+    from wan_fixes.hosts.standalone.model_files import check_model_folder
+    from wan_fixes.settings import Settings
+
+    preset = read_preset(preset_path)
+    verdicts = _inspect(preset, Settings.load())
+    counts = Counter(verdict.status for verdict in verdicts)
+    if as_json:
+        print_json(
+            {
+                "preset": str(preset.path),
+                "model_type": preset.model_type,
+                "frames": preset.frames,
+                "fps": preset.variant.fps,
+                "files": [asdict(verdict) for verdict in verdicts],
+                "totals": {status: counts[status] for status in _ORDER},
+                "fields": [asdict(note) for note in preset.report],
+            }
+        )
+    else:
+        show_notes(preset)
+        _show(preset, verdicts, counts)
+    check_model_folder(preset.base_model_name, preset.variant)
+    if not counts["good"] + counts["warning"]:
+        err.print("nothing can be trained on")
+        raise typer.Exit(ExitCode.NOTHING_USABLE)
+
+
+def show_notes(preset: Preset) -> None:
+    """Name the fields of the preset that are not used as they stand."""
+    if preset.report:
+        table = small_table("preset field", "value", "what becomes of it")
+        for note in preset.report:
+            table.add_row(shown(note.field), shown(note.value), shown(f"{note.status}: {note.reason}"))
+        out.print(table)
+        out.print()
+
+
+def _inspect(preset: Preset, settings: Settings) -> list[FileVerdict]:
+    """Look at every file, under a bar."""
+    from wan_fixes.hosts.standalone.check import check_files
+
+    columns = (TextColumn("checking clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("")
+        return check_files(preset, settings, lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _show(preset: Preset, verdicts: list[FileVerdict], counts: Counter[str]) -> None:
+    table = small_table("clip", "verdict", "why, and what helps")
+    several = len(preset.concepts) > 1
+    for verdict in sorted(verdicts, key=lambda verdict: _ORDER.index(verdict.status)):
+        name = f"{verdict.concept}: {verdict.name}" if several else verdict.name
+        style = _STYLES[verdict.status]
+        table.add_row(
+            shown(name), shown(verdict.status, style), why_and_fix(verdict.reason or verdict.facts, verdict.fix)
+        )
+    if verdicts:
+        out.print(table)
+        out.print()
+    for concept in preset.concepts:
+        statuses = [verdict.status for verdict in verdicts if verdict.concept == concept.name]
+        if all(status == "rejected" for status in statuses):
+            trouble = "has no clip that can be used" if statuses else "has no clips"
+            out.print(shown(f"concept {concept.name} {trouble}: {concept.path}", "yellow"), soft_wrap=True)
+    fps = preset.variant.fps
+    out.print(f"{len(verdicts)} files for samples of {preset.frames} frames at {fps} fps: ", end="")
+    out.print(", ".join(f"{counts[status]} {status}" for status in _ORDER))

@@ -1,0 +1,67 @@
+"""Finds what a command is asked about: the run database of a workspace, the caches of a preset or folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wan_fixes.errors import UserError
+from wan_fixes.hosts.standalone.reading import missing_path, read_json
+
+RUN_DATABASE_NAME = "runs.sqlite"
+DEFAULT_WORKSPACE = "workspace"
+DEFAULT_CACHE = "workspace-cache"
+_INDEX = "samples/v*/index.sqlite"
+
+
+def find_run_database(place: Path) -> Path:
+    """The run database of a workspace, of a preset's workspace, or the latest of the workspaces below a folder.
+
+    Raises `UserError` when there is none.
+    """
+    is_preset = place.suffix == ".json"
+    folder = _from_preset(place, "workspace_dir", DEFAULT_WORKSPACE) if is_preset else place.absolute()
+    if not folder.exists():
+        raise _no_run(folder) if is_preset else missing_path(folder, "workspace")
+    patterns = ("", f"{DEFAULT_WORKSPACE}/", "*/", "*/*/")
+    found = (path for pattern in patterns for path in folder.glob(pattern + RUN_DATABASE_NAME))
+    latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if latest is None:
+        raise _no_run(folder)
+    return latest
+
+
+def find_sample_stores(place: Path) -> list[Path]:
+    """The roots of all sample stores of a preset's cache, or below a folder; at least one.
+
+    Raises `UserError` when there is none.
+    """
+    is_preset = place.suffix == ".json"
+    folder = _from_preset(place, "cache_dir", DEFAULT_CACHE) if is_preset else place.absolute()
+    if not folder.exists() and not is_preset:
+        raise missing_path(folder, "cache folder")
+    roots = {path.parent.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in folder.glob(depth + _INDEX)}
+    if not roots:
+        raise UserError(
+            "there is no cache",
+            path=folder,
+            reason="no sample has been cached there",
+            fix="name the cache folder, or the preset that was trained",
+        )
+    return sorted(roots)
+
+
+def _no_run(folder: Path) -> UserError:
+    return UserError(
+        "there is no run",
+        path=folder,
+        reason=f"neither it nor a folder in it holds {RUN_DATABASE_NAME}",
+        fix="name the workspace folder, or the preset that was trained",
+    )
+
+
+def _from_preset(preset: Path, field: str, default: str) -> Path:
+    """A folder that a preset names for writing, without asking whether the rest of the preset is sound."""
+    data: Any = read_json(preset, "preset")
+    named = data.get(field) if isinstance(data, dict) else None
+    return (Path.cwd() / Path(named if isinstance(named, str) and named else default).expanduser()).absolute()

@@ -1,0 +1,44 @@
+"""Tables that stay readable at 80 columns, and numbers as people read them."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def small_table(*headings: str, right: tuple[int, ...] = ()) -> Table:
+    """A table with these headings whose long texts fold instead of being cut; columns `right` hold numbers."""
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for at, heading in enumerate(headings):
+        if at in right:
+            table.add_column(heading, justify="right", no_wrap=True)
+        else:
+            table.add_column(heading, overflow="fold")
+    return table
+
+
+def facts_table() -> Table:
+    """Two columns without headings: a name, and what is so."""
+    table = Table(show_header=False, show_edge=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def size_text(size: float) -> str:
+    """Bytes as "3.4 MB" (powers of 1000)."""
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.{min(power, 1)}f} {_UNITS[power]}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as "0.8 s", "2 min 5 s" or "3 h 20 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

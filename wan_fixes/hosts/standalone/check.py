@@ -1,0 +1,154 @@
+"""A verdict on every file of a preset's concepts, as training would find it, before any model is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from wan_fixes.errors import SampleError
+from wan_fixes.hosts.standalone.concepts import Concept
+from wan_fixes.hosts.standalone.definition import MASK_POSTFIXES
+from wan_fixes.hosts.standalone.preset import Preset
+from wan_fixes.media import (
+    IMAGE_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    Verdict,
+    inspect_image,
+    inspect_video,
+    is_video,
+    scan_folder,
+)
+from wan_fixes.pipeline.captions import read_captions
+from wan_fixes.settings import Settings
+
+Status = Literal["good", "warning", "rejected"]
+
+_SEVERITY: tuple[Status, ...] = ("good", "warning", "rejected")
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FileVerdict:
+    """What training will make of one file.
+
+    Attributes
+    ----------
+    name:
+        The path within the concept's folder.
+    facts:
+        Size, rate, length and codec in words, where they could be measured.
+    """
+
+    path: str
+    name: str
+    concept: str
+    status: Status
+    reason: str = ""
+    fix: str = ""
+    facts: str = ""
+
+
+def check_files(
+    preset: Preset, settings: Settings, on_progress: Callable[[int, int], None] | None = None
+) -> list[FileVerdict]:
+    """Inspect every file of every concept, in threads; verdicts come in the order of the files.
+
+    Parameters
+    ----------
+    on_progress:
+        Called with how many files are done, and how many there are.
+    """
+    verdicts: list[FileVerdict | None] = []
+    todo: list[tuple[Concept, Path]] = []
+    for concept in preset.concepts:
+        for found in _files(concept):
+            verdicts.append(found if isinstance(found, FileVerdict) else None)
+            if isinstance(found, Path):
+                todo.append((concept, found))
+    places = [at for at, verdict in enumerate(verdicts) if verdict is None]
+    report = on_progress or (lambda _done, _total: None)
+    report(0, len(todo))
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as executor:
+        futures = {
+            executor.submit(inspect_file, concept, path, preset, settings): place
+            for place, (concept, path) in zip(places, todo, strict=True)
+        }
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                verdicts[futures[future]] = future.result()
+                report(done, len(todo))
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Settings) -> FileVerdict:
+    """The verdict on one clip or image and on its caption: the worse of the two, with both reasons."""
+    if is_video(path):
+        of_file = inspect_video(
+            path,
+            count=preset.frames,
+            fps=preset.variant.fps,
+            deadline=settings.decode_deadline_seconds,
+            max_pixels=settings.max_pixels_per_frame,
+        )
+    else:
+        of_file = inspect_image(path, max_pixels=settings.max_pixels_per_frame)
+    of_caption = inspect_caption(concept, path, settings)
+    both = [verdict for verdict in (of_file, of_caption) if verdict.status != "good"]
+    return FileVerdict(
+        path=str(path),
+        name=_name(concept, path),
+        concept=concept.name,
+        status=max((verdict.status for verdict in both), key=_SEVERITY.index, default="good"),
+        reason="; ".join(verdict.reason for verdict in both if verdict.reason),
+        fix="; ".join(verdict.fix for verdict in both if verdict.fix),
+        facts=_facts(of_file),
+    )
+
+
+def inspect_caption(concept: Concept, path: Path, settings: Settings) -> Verdict:
+    """The verdict on the caption that belongs to the file `path`."""
+    if concept.text.prompt_source == "filename":
+        return Verdict(str(path), "good")
+    own = concept.text.prompt_source == "sample"
+    caption = path.with_suffix(".txt") if own else Path(concept.text.prompt_path)
+    try:
+        if read_captions(caption):
+            return Verdict(str(caption), "good")
+    except SampleError as error:
+        return Verdict(str(caption), "rejected", f"caption: {error.reason}", error.fix)
+    reason = f"caption: {caption.name} {'is empty' if caption.is_file() else 'does not exist'}"
+    if settings.missing_captions == "skip":
+        return Verdict(str(caption), "rejected", reason, "write the caption")
+    return Verdict(str(caption), "warning", f"{reason}; trained with an empty prompt", "write the caption")
+
+
+def _files(concept: Concept) -> Iterator[Path | FileVerdict]:
+    """What training would collect: the files to inspect, and verdicts on what cannot even be listed."""
+    extensions = VIDEO_EXTENSIONS | IMAGE_EXTENSIONS
+    found = scan_folder(concept.path, recursive=concept.include_subdirectories)
+    for path in found.files:
+        if path.suffix.lower() in extensions and not path.stem.endswith(tuple(MASK_POSTFIXES)):
+            yield path
+    rejected = partial(FileVerdict, concept=concept.name, status="rejected", fix="restore it, or remove it")
+    for path, reason in found.problems:
+        if path.suffix.lower() in extensions or not path.suffix:
+            yield rejected(path=str(path), name=_name(concept, path), reason=reason)
+
+
+def _name(concept: Concept, path: Path) -> str:
+    return str(path.relative_to(concept.path)) if path.is_relative_to(concept.path) else str(path)
+
+
+def _facts(verdict: Verdict) -> str:
+    clip = verdict.metadata
+    if clip is None:
+        return ""
+    return f"{clip.width}x{clip.height}, {clip.fps:.4g} fps, {clip.duration:.3g} s, {clip.codec}"
