@@ -76,7 +76,9 @@ def tensor_to_bytes(value: Any, name: str) -> tuple[DType, tuple[int, ...], memo
         raise ValueError(f"{name} has NaN or infinite elements ({tuple(value.shape)}, {value.dtype})")
     if value.numel() == 0:
         return dtype, tuple(value.shape), memoryview(b"")
-    return dtype, tuple(value.shape), value.reshape(-1).view(torch.uint8).numpy().data
+    # not reshape(-1): it keeps the stride of a single element, which may be any, and then there is no view as bytes
+    flat = value.as_strided((value.numel(),), (1,))
+    return dtype, tuple(value.shape), flat.view(torch.uint8).numpy().data
 
 
 def empty_tensor(dtype: DType, shape: tuple[int, ...]) -> tuple[torch.Tensor, memoryview]:
