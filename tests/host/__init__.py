@@ -1,0 +1,1 @@
+"""Tests inside a real OneTrainer checkout, with the real MGDS."""

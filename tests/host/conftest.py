@@ -1,0 +1,33 @@
+"""Finds the checkouts that WAN_FIXES_ONETRAINER and WAN_FIXES_MGDS name; without them every test here is skipped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in ("WAN_FIXES_ONETRAINER", "WAN_FIXES_MGDS") if not os.environ.get(name)]
+    for item in items:
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.host)
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"no real host: {' and '.join(missing)} not set"))
+
+
+@pytest.fixture(scope="session")
+def onetrainer() -> Path:
+    """The OneTrainer checkout, importable, with the real MGDS behind it."""
+    checkout = Path(os.environ["WAN_FIXES_ONETRAINER"])
+    for folder in (checkout, Path(os.environ["WAN_FIXES_MGDS"]) / "src"):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    from wan_fixes.pipeline import base
+
+    if base.ENGINE != "mgds":
+        pytest.fail("the real mgds was not on the path before wan_fixes.pipeline was imported")
+    return checkout
