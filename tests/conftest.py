@@ -4,8 +4,34 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 from engine.toys import put_mgds_on_path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 put_mgds_on_path()  # here, before any test module chooses an engine by importing the pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random WAN 2.1 text-to-video model. Never write to it."""
+    from tiny_wan import make_tiny_wan
+
+    return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan")
+
+
+@pytest.fixture(scope="session")
+def tiny_wan_two_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random WAN 2.2 A14B: two transformers and a boundary. Never write to it."""
+    from tiny_wan import make_tiny_wan
+
+    return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan_2_2", experts=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tiny_wan: Path) -> Any:
+    """diffusers' `WanPipeline` with the tiny model, for reading and calling. Never change its weights."""
+    from diffusers import WanPipeline
+
+    return WanPipeline.from_pretrained(tiny_wan)

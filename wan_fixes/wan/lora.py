@@ -1,7 +1,8 @@
 """LoRA on `WanTransformer3DModel`: which layers, adding it with PEFT, and the file that others read.
 
-The file has diffusers' keys (`transformer.blocks.0.attn1.to_q.lora_A.weight`; the low-noise expert's begin with
-`transformer_2`) and loads with `WanPipeline.load_lora_weights`.
+The file has diffusers' keys (`transformer.blocks.0.attn1.to_q.lora_A.weight`) and loads with
+`WanPipeline.load_lora_weights`. Two experts are two files: diffusers reads the prefix `transformer` alone, also with
+`load_into_transformer_2=True`, and passes over `transformer_2` keys without a word.
 
 **Alpha is folded into it**: `lora_B` is stored times alpha / rank. diffusers' keys have no place for alpha, and readers
 then take alpha = rank, so an unfolded file would act with the wrong strength wherever the two differ. For
@@ -37,14 +38,16 @@ DEFAULT_TARGET_MODULES: tuple[str, ...] = (
 ADAPTER_NAME = "default"
 
 
-def select_target_modules(transformer: torch.nn.Module, layer_filter: str = "", *, regex: bool = False) -> list[str]:
+def select_target_modules(
+    transformer: torch.nn.Module, layer_filter: str | Sequence[str] = "", *, regex: bool = False
+) -> list[str]:
     """Full names of the linear layers that a preset's `layer_filter` asks for, in the model's order.
 
     Parameters
     ----------
     layer_filter:
-        OneTrainer's: patterns separated by commas, each a part of a layer's name, or with `regex` an expression that is
-        searched in it. Empty: `DEFAULT_TARGET_MODULES` of every block.
+        OneTrainer's: patterns, separated by commas or already apart, each a piece of a layer's name, or with `regex` an
+        expression that is searched in it. Empty: `DEFAULT_TARGET_MODULES` of every block.
 
     Raises
     ------
@@ -53,7 +56,8 @@ def select_target_modules(transformer: torch.nn.Module, layer_filter: str = "", 
         layers than asked for would go unnoticed.
     """
     layers = [name for name, module in transformer.named_modules() if isinstance(module, torch.nn.Linear)]
-    patterns = [part.strip() for part in layer_filter.split(",") if part.strip()]
+    parts = layer_filter.split(",") if isinstance(layer_filter, str) else layer_filter
+    patterns = [part.strip() for part in parts if part.strip()]
     if not patterns:
         return [name for name in layers if name.endswith(tuple(f".{suffix}" for suffix in DEFAULT_TARGET_MODULES))]
     selected: set[str] = set()
@@ -85,6 +89,7 @@ def add_lora(
     dropout: float = 0.0,
     *,
     seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> list[torch.nn.Parameter]:
     """Add a LoRA adapter with PEFT, freeze everything else, and return the adapter's parameters.
 
@@ -100,9 +105,9 @@ def add_lora(
         Probability with which an input of A is dropped while training.
     seed:
         Decides A's first values, whatever the device and the state of the global generator.
-
-    The adapter is kept in fp32 even over a bf16 model: with bf16 weights small optimizer steps would round to
-    nothing.
+    dtype:
+        Of the adapter's weights. fp32 even over a bf16 model, where PEFT would follow the model: in bf16, small
+        optimizer steps round to nothing.
     """
     from peft import LoraConfig
 
@@ -121,8 +126,8 @@ def add_lora(
     parameters = []
     for _, layer in _lora_layers(transformer):
         down, up = layer.lora_A[ADAPTER_NAME], layer.lora_B[ADAPTER_NAME]
-        down.float()
-        up.float()
+        down.to(dtype)
+        up.to(dtype)
         first = torch.empty(down.weight.shape)
         torch.nn.init.kaiming_uniform_(first, a=math.sqrt(5), generator=generator)  # PEFT's own initialisation
         with torch.no_grad():
@@ -139,7 +144,8 @@ def lora_state_dict(
     Parameters
     ----------
     prefix:
-        The pipeline's component: `transformer`, or `transformer_2` for the low-noise expert.
+        What the keys begin with. `transformer` is what diffusers reads, for either expert; `transformer_2` tells the
+        low-noise expert apart where both are kept in one file, as OneTrainer does.
     dtype:
         Of the result; None keeps the adapter's.
     """

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import ftfy
 
@@ -25,6 +26,24 @@ def clean_prompt(text: str) -> str:
     """Mend mojibake, unescape HTML twice, and make every run of white space one space; none at the ends."""
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return _WHITESPACE.sub(" ", text).strip()
+
+
+def encode_prompts(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> torch.Tensor:
+    """Embeddings of prompts, as `WanPipeline.encode_prompt(…, max_sequence_length=512)` makes them.
+
+    `[len(prompts), 512, D]` in the encoder's dtype and on its device. Wrap it in `torch.no_grad` for speed.
+    """
+    tokens = tokenizer(
+        [clean_prompt(prompt) for prompt in prompts],
+        padding="max_length",
+        max_length=MAX_TOKENS,
+        truncation=True,
+        add_special_tokens=True,
+        return_attention_mask=True,
+        return_tensors="pt",
+    ).to(text_encoder.device)
+    hidden = text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+    return trim_embeddings(hidden, tokens.attention_mask)
 
 
 def trim_embeddings(hidden: torch.Tensor, mask: torch.Tensor, length: int = MAX_TOKENS) -> torch.Tensor:
