@@ -36,38 +36,32 @@ echo "== ruff"
 echo "== mypy"
 VENV_PYTHON="$VENV_PYTHON" bash .ci/typecheck.sh
 
+if [ "$host" = yes ]; then
+    hosts_file="${XDG_CONFIG_HOME:-$HOME/.config}/wan-fixes/hosts"
+    if [ -f "$hosts_file" ]; then
+        while IFS='=' read -r name value; do
+            case "$name" in
+                WAN_FIXES_MGDS | WAN_FIXES_ONETRAINER | WAN_FIXES_HOST_PYTHON) [ -n "${!name:-}" ] || export "$name=$value" ;;
+            esac
+        done < "$hosts_file"
+    fi
+    for name in WAN_FIXES_MGDS WAN_FIXES_ONETRAINER; do
+        [ -n "${!name:-}" ] || echo "== $name is not set: the tests that need it are skipped"
+    done
+fi
+
 echo "== pytest"
-# No test may reach the network or the settings of the one who runs it, and two workers share the cores.
+# No test may reach the network, and two workers share the cores.
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-markers="not host"
+workers=(-n 2 --dist worksteal)
+markers=""
 [ "$full" = yes ] || markers="$markers and not full"
 [ "$gpu" = yes ] || markers="$markers and not gpu"
-workers=(-n 2 --dist worksteal)
-"$VENV_PYTHON" -m pytest -q "${workers[@]}" -m "$markers" "$@"
-[ "$host" = yes ] || exit 0
+"$VENV_PYTHON" -m pytest -q "${workers[@]}" -m "not host$markers" "$@"
 
-echo "== pytest, real hosts"
-hosts_file="${XDG_CONFIG_HOME:-$HOME/.config}/wan-fixes/hosts"
-if [ -f "$hosts_file" ]; then
-    while IFS='=' read -r name value; do
-        case "$name" in
-            WAN_FIXES_MGDS | WAN_FIXES_ONETRAINER | WAN_FIXES_HOST_PYTHON) [ -n "${!name:-}" ] || export "$name=$value" ;;
-        esac
-    done < "$hosts_file"
-fi
-markers="${markers#not host and }"
-[ "$markers" != "not host" ] || markers=""
-paths=()
-if [ -n "${WAN_FIXES_MGDS:-}" ]; then
-    paths+=(tests/engine tests/pipeline)
+if [ "$host" = yes ] && [ -n "${WAN_FIXES_MGDS:-}" ]; then
+    echo "== pytest on the real MGDS"
     export PYTHONPATH="$WAN_FIXES_MGDS/src:$PWD${PYTHONPATH:+:$PYTHONPATH}"
-else
-    echo "skipped: the engine and pipeline tests on the real MGDS (WAN_FIXES_MGDS is not set)"
+    "${WAN_FIXES_HOST_PYTHON:-$VENV_PYTHON}" -m pytest -q "${workers[@]}" -m "${markers# and }" \
+        tests/engine tests/pipeline tests/host "$@"
 fi
-if [ -n "${WAN_FIXES_ONETRAINER:-}" ] && [ -d tests/host ]; then
-    paths+=(tests/host)
-elif [ -d tests/host ]; then
-    echo "skipped: the tests inside OneTrainer (WAN_FIXES_ONETRAINER is not set)"
-fi
-[ "${#paths[@]}" -gt 0 ] || exit 0
-"${WAN_FIXES_HOST_PYTHON:-$VENV_PYTHON}" -m pytest -q "${workers[@]}" -m "$markers" "${paths[@]}" "$@"

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import UserError
+from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
 from wan_fixes.hosts.standalone.reading import missing_path, read_json
 
 RUN_DATABASE_NAME = "runs.sqlite"
-DEFAULT_WORKSPACE = "workspace"
-DEFAULT_CACHE = "workspace-cache"
 _INDEX = "samples/v*/index.sqlite"
 
 
@@ -20,11 +19,10 @@ def find_run_database(place: Path) -> Path:
     Raises `UserError` when there is none.
     """
     is_preset = place.suffix == ".json"
-    folder = _from_preset(place, "workspace_dir", DEFAULT_WORKSPACE) if is_preset else place.absolute()
+    folder = _from_preset(place, "workspace_dir") if is_preset else place.absolute()
     if not folder.exists():
         raise _no_run(folder) if is_preset else missing_path(folder, "workspace")
-    patterns = ("", f"{DEFAULT_WORKSPACE}/", "*/", "*/*/")
-    found = (path for pattern in patterns for path in folder.glob(pattern + RUN_DATABASE_NAME))
+    found = (path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RUN_DATABASE_NAME))
     latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if latest is None:
         raise _no_run(folder)
@@ -37,7 +35,7 @@ def find_sample_stores(place: Path) -> list[Path]:
     Raises `UserError` when there is none.
     """
     is_preset = place.suffix == ".json"
-    folder = _from_preset(place, "cache_dir", DEFAULT_CACHE) if is_preset else place.absolute()
+    folder = _from_preset(place, "cache_dir") if is_preset else place.absolute()
     if not folder.exists() and not is_preset:
         raise missing_path(folder, "cache folder")
     roots = {path.parent.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in folder.glob(depth + _INDEX)}
@@ -60,8 +58,9 @@ def _no_run(folder: Path) -> UserError:
     )
 
 
-def _from_preset(preset: Path, field: str, default: str) -> Path:
+def _from_preset(preset: Path, field: str) -> Path:
     """A folder that a preset names for writing, without asking whether the rest of the preset is sound."""
     data: Any = read_json(preset, "preset")
     named = data.get(field) if isinstance(data, dict) else None
-    return (Path.cwd() / Path(named if isinstance(named, str) and named else default).expanduser()).absolute()
+    text = named if isinstance(named, str) and named else TRAIN[field].default
+    return (Path.cwd() / Path(text).expanduser()).absolute()
