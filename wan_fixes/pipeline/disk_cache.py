@@ -20,7 +20,7 @@ from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fingerprint import Recipe, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
-from wan_fixes.pipeline.upstream import is_collector, producers, sample_path_name, unwrap
+from wan_fixes.pipeline.upstream import is_collector, producers, sample_path, unwrap
 from wan_fixes.store import make_key
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,6 @@ class ValidatedDiskCache(DiskCache):
         names = self.get_outputs()
         self._live_names = {name for name in names if self._is_plain_path(pipeline.modules, name)}
         self._cached_names = [name for name in names if name not in self._live_names]
-        self._path_name = sample_path_name(pipeline.modules, module_index)
         self._recipe: Recipe = read_recipe(pipeline.modules, module_index, self._cached_names)
         self._shared_key = ""
 
@@ -250,11 +249,13 @@ class ValidatedDiskCache(DiskCache):
         return list(jobs.values())
 
     def _key(self, index: int, variation: int) -> str:
+        modules = self.pipeline.modules
         return sample_key(
             self._shared_key,
             self._recipe,
-            read=lambda name: self._get_previous_item(variation, name, index),
+            read=lambda position, name: unwrap(modules[position])._get_previous_item(variation, name, index),
             content=self._content_or_nothing,
+            at=self._module_index,
             variation=variation,
         )
 
@@ -343,7 +344,7 @@ class ValidatedDiskCache(DiskCache):
         self.context.skip(index, error, self._path_of(index))
 
     def _path_of(self, index: int) -> str | None:
-        return None if self._path_name is None else str(self._get_previous_item(0, self._path_name, index))
+        return sample_path(self.pipeline.modules, self._module_index, index)
 
     def _as_ours(self, error: Exception, name: str, index: int) -> Exception:
         """A foreign exception as one of ours: one sample's, or the run's."""

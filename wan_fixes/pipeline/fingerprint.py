@@ -29,10 +29,10 @@ class Recipe:
     ----------
     modules:
         Configuration of each module on the way, in pipeline order.
-    path_names:
-        Items that hold the path of a file whose content counts.
-    value_names:
-        Items whose value counts: the prompt that reaches the tokenizer, the file name used as a prompt.
+    files:
+        Items that hold the path of a file whose content counts, each with the index of the module that reads it.
+    values:
+        Items whose value counts, likewise: the prompt that reaches the tokenizer, the file name used as a prompt.
     setting_names:
         Items of ``concept`` and ``settings``.
     encoders:
@@ -40,8 +40,8 @@ class Recipe:
     """
 
     modules: list[dict[str, Any]] = field(default_factory=list)
-    path_names: list[str] = field(default_factory=list)
-    value_names: list[str] = field(default_factory=list)
+    files: list[tuple[int, str]] = field(default_factory=list)
+    values: list[tuple[int, str]] = field(default_factory=list)
     setting_names: list[str] = field(default_factory=list)
     encoders: list[torch.nn.Module] = field(default_factory=list)
 
@@ -60,8 +60,8 @@ def read_recipe(modules: list[Any], before: int, names: Sequence[str]) -> Recipe
 
     Call it before any module has started, while attributes still are what the constructor made of its arguments.
     """
-    paths: set[str] = set()
-    values: set[str] = set()
+    files: set[tuple[int, str]] = set()
+    values: set[tuple[int, str]] = set()
     settings: set[str] = set()
     on_the_way: set[int] = set()
     seen: set[tuple[int, str]] = set()
@@ -80,24 +80,24 @@ def read_recipe(modules: list[Any], before: int, names: Sequence[str]) -> Recipe
                 continue  # a bare path: what it holds counts where it is loaded
             on_the_way.add(index)
             if hasattr(inner, "tokenizer"):
-                values.add(inner.in_name)  # the text decides; how it was chosen does not matter
+                values.add((index, inner.in_name))  # the text decides; how it was chosen does not matter
                 continue
             path_name = getattr(inner, "path_in_name", None)
             if path_name is not None:
-                (values if hasattr(inner, "filename_out_name") else paths).add(path_name)
+                (values if hasattr(inner, "filename_out_name") else files).add((index, path_name))
             waiting += [(index, read) for read in input_names(inner) if read != path_name]
     ordered = [unwrap(modules[index]) for index in sorted(on_the_way)]
     return Recipe(
         modules=[_configuration(module) for module in ordered],
-        path_names=sorted(paths),
-        value_names=sorted(values),
+        files=sorted(files),
+        values=sorted(values),
         setting_names=sorted(settings),
         encoders=[value for module in ordered for value in vars(module).values() if isinstance(value, torch.nn.Module)],
     )
 
 
 def sample_key(
-    shared: str, recipe: Recipe, read: Callable[[str], Any], content: Callable[[str], str], **own: Any
+    shared: str, recipe: Recipe, read: Callable[[int, str], Any], content: Callable[[str], str], *, at: int, **own: Any
 ) -> str:
     """The key of one sample.
 
@@ -106,18 +106,20 @@ def sample_key(
     shared:
         ``make_key(recipe.key_parts(names))``, made once.
     read:
-        Reads an upstream item of this sample by name.
+        Reads an item of this sample as the module at an index sees it: (module index, name) -> value.
     content:
         Content id of a file; ``SampleError`` from it passes through.
+    at:
+        Index of the cache itself, from where settings are read.
     own:
         What else tells this entry from others: the variation.
     """
     return make_key(
         {
             "shared": shared,
-            "files": {name: content(read(name)) for name in recipe.path_names},
-            "values": {name: read(name) for name in recipe.value_names},
-            "settings": {name: _describe(read(name)) for name in recipe.setting_names},
+            "files": [content(read(position, name)) for position, name in recipe.files],
+            "values": [read(position, name) for position, name in recipe.values],
+            "settings": {name: _describe(read(at, name)) for name in recipe.setting_names},
             **own,
         }
     )

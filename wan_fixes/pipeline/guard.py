@@ -20,7 +20,7 @@ from wan_fixes.pipeline.base import (
 from wan_fixes.pipeline.checks import describe, problem_at_edge
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.stopwatch import Stopwatch
-from wan_fixes.pipeline.upstream import producers, sample_path_name
+from wan_fixes.pipeline.upstream import producers, sample_path
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class EnhancedSafePipelineModule(PipelineModule):
     def init(self, pipeline: Any, base_seed: int, module_index: int, state: Any) -> None:
         super().init(pipeline, base_seed, module_index, state)
         self.wrapped_module.init(pipeline, base_seed, module_index, state)
-        self._path_name = sample_path_name(pipeline.modules, module_index + 1)
+        self._module_index = module_index
         # The engine looks for an earlier maker of the same item when a module yields None: then None is an answer.
         self._may_be_none = self.optional_names | {
             name
@@ -243,7 +243,7 @@ class EnhancedSafePipelineModule(PipelineModule):
     def _sample(self, index: int) -> str:
         """The sample's path where one is known, else its index."""
         try:
-            path = None if self._path_name is None else self._get_previous_item(0, self._path_name, index)
+            path = sample_path(self.pipeline.modules, self._module_index, index)
         except Exception:  # noqa: BLE001 - naming the sample must not hide why it failed
             path = None
         return f"sample {index}" if path is None else str(path)

@@ -46,6 +46,18 @@ def producers(modules: list[Any], before: int, name: str) -> Iterator[int]:
                 return
 
 
+def sample_path(modules: list[Any], before: int, index: int) -> str | None:
+    """The file of the sample at an input index, asked of the nearest collector upstream itself.
+
+    A cache between hands out the same item by its own, different, indices.
+    """
+    for position in range(before - 1, -1, -1):
+        collector = unwrap(modules[position])
+        if is_collector(collector) and 0 <= index < collector.length():
+            return str(collector.get_item(0, index, collector.path_out_name)[collector.path_out_name])
+    return None
+
+
 def sample_path_name(modules: list[Any], before: int) -> str | None:
     """The item that holds a sample's file, as the nearest collector upstream calls it."""
     for index in range(before - 1, -1, -1):

@@ -9,7 +9,7 @@ from wan_fixes.errors import SampleError
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
-from wan_fixes.pipeline.upstream import sample_path_name
+from wan_fixes.pipeline.upstream import sample_path
 
 
 class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
@@ -43,7 +43,7 @@ class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
 
     def init(self, pipeline: Any, base_seed: int, module_index: int, state: Any) -> None:
         super().init(pipeline, base_seed, module_index, state)
-        self._path_name = sample_path_name(pipeline.modules, module_index)
+        self._module_index = module_index
 
     def get_inputs(self) -> list[str]:
         names = [self.balancing_in_name, self.balancing_strategy_in_name, self.group_enabled_in_name]
@@ -76,11 +76,8 @@ class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
         try:
             return {name: self._get_previous_item(variation, name, source) for name in names}
         except SampleError as error:
-            self.context.skip(source, error, self._path_of(source))
+            self.context.skip(source, error, sample_path(self.pipeline.modules, self._module_index, source))
             raise
-
-    def _path_of(self, index: int) -> str | None:
-        return None if self._path_name is None else str(self._get_previous_item(0, self._path_name, index))
 
     def _current_plan(self) -> GroupPlan:
         """The plan of the open epoch. It is started once, so it looks for itself whether samples were dropped."""
