@@ -58,25 +58,28 @@ class CircuitBreaker:
             self._trial_since = now
             return True
 
-    def record_success(self) -> None:
-        """A call went well. In the half-open state this closes the breaker and forgets what was."""
-        with self._lock:
-            state = self._state(self._clock())
-            if state == "closed":
-                self._failed.append(False)
-            elif state == "half_open":
-                self._opened_at = self._trial_since = None
-                self._failed.clear()
-            # Open: the late answer of a call that began before; it says nothing about now.
+    def record_success(self) -> bool:
+        """A call went well. In the half-open state this closes the breaker and forgets what was.
+
+        Returns True when this opened the breaker: the call may be the one that makes up `min_calls`.
+        """
+        return self._record(failed=False)
 
     def record_failure(self) -> bool:
         """A call failed. Returns True when this opened the breaker (again)."""
+        return self._record(failed=True)
+
+    def _record(self, failed: bool) -> bool:
         with self._lock:
             now = self._clock()
             state = self._state(now)
             if state == "open":
+                return False  # the late answer of a call that began before; it says nothing about now
+            if state == "half_open" and not failed:
+                self._opened_at = self._trial_since = None
+                self._failed.clear()
                 return False
-            self._failed.append(True)
+            self._failed.append(failed)
             if state == "closed" and not self._too_many_failures():
                 return False
             self._opened_at = now

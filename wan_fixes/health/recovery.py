@@ -182,23 +182,21 @@ class ErrorRecoveryManager:
         recorded, but the breaker takes it as a success.
         """
         breaker = self.breaker(module)
-        if error is None:
-            with self._lock:
-                self._calls[module] += 1
-            breaker.record_success()
-            return None
-        record = describe(error, module, item, context)
+        record = None if error is None else describe(error, module, item, context)
         with self._lock:
             self._calls[module] += 1
-            self._add(record)
-        if record.error_type is ErrorType.WARNING:
-            breaker.record_success()
-        elif breaker.record_failure():
+            if record is not None:
+                self._add(record)
+        if record is None or record.error_type is ErrorType.WARNING:
+            opened = breaker.record_success()
+        else:
+            opened = breaker.record_failure()
+        if opened:
             logger.warning(
-                "%s fails too often and is left alone for %g s; the last failure: %s",
+                "%s fails too often and is left alone for %g s%s",
                 plain(module),
                 self._settings.breaker_cooldown_seconds,
-                plain(record.cause),
+                f"; the last failure: {plain(record.cause)}" if record is not None else "",
             )
         return record
 

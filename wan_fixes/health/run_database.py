@@ -21,6 +21,8 @@ from wan_fixes.health.text import mask_secrets, mask_values
 
 HEARTBEAT_SECONDS = 5.0
 _LONGEST_TEXT = 4000  # characters of one message or reason
+_LONGEST_READ = 100_000  # characters of it that are searched for secrets
+_KEPT_RUNS = 50
 
 _INSERT_RUN = (
     "INSERT OR REPLACE INTO runs (id, kind, config, status, started, last_seen, pid, process_started, host) "
@@ -63,7 +65,10 @@ class RunDatabase(RunReader):
         return reader
 
     def start_run(self, kind: str, config: Mapping[str, Any] | None = None) -> Run:
-        """Begin a run; `config` is kept with secrets masked. Raises `UserError` when it cannot be written."""
+        """Begin a run; `config` is kept with secrets masked. Only the latest 50 runs are kept.
+
+        Raises `UserError` when it cannot be written.
+        """
         now = self._clock()
         process = self._process
         facts = (_text(kind), _json(config or {}), now, now, process.pid, process.started, _text(process.host))
@@ -78,6 +83,9 @@ class RunDatabase(RunReader):
             ) from error
         with self._open_runs_lock:
             self._open_runs[run_id] = (_INSERT_RUN, (run_id, *facts))
+        for table in ("samples", "events", "steps", "counters", "module_times"):
+            self._put(f"DELETE FROM {table} WHERE run_id <= ?", run_id - _KEPT_RUNS)
+        self._put("DELETE FROM runs WHERE id <= ?", run_id - _KEPT_RUNS)
         return Run(run_id, self)
 
     def flush(self) -> None:
@@ -102,12 +110,17 @@ class RunDatabase(RunReader):
         self._writer.put(statement, parameters)
 
     def _finish(self, run_id: int, status: RunStatus) -> None:
-        with self._open_runs_lock:
-            if self._open_runs.pop(run_id, None) is None:
-                return  # the first verdict stands
         now = self._clock()
-        self._put("UPDATE runs SET status = ?, finished = ?, last_seen = ? WHERE id = ?", status, now, now, run_id)
+        self._put(
+            "UPDATE runs SET status = ?, finished = ?, last_seen = ? WHERE id = ? AND status = 'running'",
+            status,
+            now,
+            now,
+            run_id,
+        )
         self.flush()
+        with self._open_runs_lock:  # only now: until it is written, a database made anew needs the run's first row
+            self._open_runs.pop(run_id, None)
 
     def _heartbeat(self) -> list[Row]:
         now = self._clock()
@@ -208,7 +221,7 @@ class Run:
 
 def _text(value: object) -> str:
     """Text that SQLite can hold: bounded, secrets masked, with file names that are no UTF-8 spelled out."""
-    text = mask_secrets(str(value)[:_LONGEST_TEXT])
+    text = mask_secrets(str(value)[:_LONGEST_READ])[:_LONGEST_TEXT]
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

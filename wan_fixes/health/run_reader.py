@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from wan_fixes.errors import UserError
 from wan_fixes.health.process import ProcessIdentity
 from wan_fixes.health.run_records import EventRecord, ModuleTime, RunRecord, RunStatus, SampleRecord, StepRecord
-from wan_fixes.health.run_schema import open_for_reading
+from wan_fixes.health.run_schema import DatabaseFailure, open_for_reading
 
 # A run on another machine shows life only by its heartbeat in the database; several beats may be late.
 _SILENT_SECONDS = 60.0
@@ -114,8 +113,9 @@ class RunReader:
     def _rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         try:
             with contextlib.closing(open_for_reading(self.path)) as connection:
+                connection.text_factory = _lenient_text
                 return connection.execute(statement, parameters).fetchall()
-        except sqlite3.Error as error:
+        except DatabaseFailure as error:
             raise UserError(
                 "the run database cannot be read",
                 path=self.path,
@@ -136,9 +136,14 @@ class RunReader:
         return "running" if alive else "interrupted"
 
 
+def _lenient_text(data: bytes) -> str:
+    """SQLite does not notice a flipped byte within a text; the rest of it is still worth reading."""
+    return data.decode("utf-8", "replace")
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:  # SQLite does not notice a flipped byte within a text
+    except ValueError:
         value = None
     return value if isinstance(value, dict) else {"unreadable": text}

@@ -20,46 +20,38 @@ _APPLICATION_ID: Final = 0x57414E46  # "WANF", so that another program's databas
 _BUSY_SECONDS: Final = 5.0
 _WHAT: Final = "the run database"
 
-_SCHEMA: Final = """
-CREATE TABLE runs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, config TEXT NOT NULL, status TEXT NOT NULL,
-    started REAL NOT NULL, finished REAL, last_seen REAL NOT NULL,
-    pid INTEGER NOT NULL, process_started REAL NOT NULL, host TEXT NOT NULL
-);
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, time REAL NOT NULL,
-    kind TEXT NOT NULL, message TEXT NOT NULL, facts TEXT NOT NULL
-);
-CREATE INDEX events_of_run ON events (run_id, id);
--- One verdict for each path (the latest), and any number of different warnings.
-CREATE TABLE samples (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, path TEXT NOT NULL, warning TEXT NOT NULL,
-    status TEXT NOT NULL, module TEXT NOT NULL, reason TEXT NOT NULL, fix TEXT NOT NULL, kind TEXT NOT NULL,
-    time REAL NOT NULL, UNIQUE (run_id, path, warning)
-);
-CREATE TABLE counters (
-    run_id INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (run_id, name)
-) WITHOUT ROWID;
--- SQLite stores NaN as NULL.
-CREATE TABLE steps (
-    run_id INTEGER NOT NULL, step INTEGER NOT NULL, time REAL NOT NULL, loss REAL, lr REAL, seconds REAL,
-    PRIMARY KEY (run_id, step)
-) WITHOUT ROWID;
-CREATE TABLE module_times (
-    run_id INTEGER NOT NULL, module TEXT NOT NULL, seconds REAL NOT NULL, items INTEGER NOT NULL,
-    PRIMARY KEY (run_id, module)
-) WITHOUT ROWID;
-"""
+# One verdict in `samples` for each path (the latest), and any number of different warnings.
+# In `steps` NULL means NaN, which SQLite cannot store.
+_SCHEMA: Final = (
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, config TEXT NOT NULL, "
+    "status TEXT NOT NULL, started REAL NOT NULL, finished REAL, last_seen REAL NOT NULL, "
+    "pid INTEGER NOT NULL, process_started REAL NOT NULL, host TEXT NOT NULL)",
+    "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, time REAL NOT NULL, "
+    "kind TEXT NOT NULL, message TEXT NOT NULL, facts TEXT NOT NULL)",
+    "CREATE INDEX events_of_run ON events (run_id, id)",
+    "CREATE TABLE samples (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, path TEXT NOT NULL, "
+    "warning TEXT NOT NULL, status TEXT NOT NULL, module TEXT NOT NULL, reason TEXT NOT NULL, fix TEXT NOT NULL, "
+    "kind TEXT NOT NULL, time REAL NOT NULL, UNIQUE (run_id, path, warning))",
+    "CREATE TABLE counters (run_id INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, "
+    "PRIMARY KEY (run_id, name)) WITHOUT ROWID",
+    "CREATE TABLE steps (run_id INTEGER NOT NULL, step INTEGER NOT NULL, time REAL NOT NULL, loss REAL, lr REAL, "
+    "seconds REAL, PRIMARY KEY (run_id, step)) WITHOUT ROWID",
+    "CREATE TABLE module_times (run_id INTEGER NOT NULL, module TEXT NOT NULL, seconds REAL NOT NULL, "
+    "items INTEGER NOT NULL, PRIMARY KEY (run_id, module)) WITHOUT ROWID",
+)
 
 # Python 3.10 gives no error codes, so messages must do.
 _DAMAGE: Final = ("not a database", "malformed", "no such table", "no such column")
 
+# A damaged table definition makes Python fail on the text of SQLite's own message.
+DatabaseFailure: Final = (sqlite3.Error, UnicodeDecodeError)
+
 logger = logging.getLogger(__name__)
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether the error says that the file is damaged, and not merely busy or out of space."""
-    return any(words in str(error) for words in _DAMAGE)
+    return isinstance(error, UnicodeDecodeError) or any(words in str(error) for words in _DAMAGE)
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -75,7 +67,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         raise _unusable(path, error) from error
     try:
         return _opened(path)
-    except sqlite3.Error as error:
+    except DatabaseFailure as error:
         if not is_damage(error):
             raise _unusable(path, error) from error
         set_aside(path, str(error))
@@ -97,11 +89,11 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         )
     try:
         return _opened_readonly(path, "mode=ro")
-    except sqlite3.Error as first_error:
+    except DatabaseFailure as first_error:
         # A log-keeping database cannot be opened as usual where its log's index cannot be written.
         try:
             return _opened_elsewhere(path)
-        except (sqlite3.Error, OSError):
+        except (*DatabaseFailure, OSError):
             raise _unreadable(path, first_error) from first_error
 
 
@@ -141,8 +133,11 @@ def _opened(path: Path) -> sqlite3.Connection:
         # A killed process loses nothing that was committed; a power cut may lose the last moments, never the file.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
-        if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            for statement in _SCHEMA.split(";"):
+        definitions = _definitions(connection)
+        if definitions and definitions != set(_SCHEMA):
+            raise sqlite3.DatabaseError("malformed: the tables are not those of this program")
+        if not definitions:
+            for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -153,8 +148,13 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _definitions(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'")
+    return {sql for (sql,) in rows}
+
+
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    if not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    if not _definitions(connection):
         return
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sqlite3
 import threading
 from collections import deque
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from wan_fixes.errors import UserError
-from wan_fixes.health.run_schema import is_damage, open_for_writing
+from wan_fixes.health.run_schema import is_damage, open_for_writing, set_aside
 from wan_fixes.health.text import plain
 
 INTERVAL_SECONDS = 1.0
@@ -51,14 +52,17 @@ class BatchedWriter:
         self._changed = threading.Condition()
         self._asked = self._answered = 0  # numbers of flushes
         self._closing = False
+        self._pid = os.getpid()
         self._complained: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="wan-run-database", daemon=True)
         self._thread.start()
         atexit.register(self.close)
 
     def put(self, statement: str, parameters: Sequence[Any]) -> None:
-        """Have `statement` executed within the next second. Never blocks, never raises."""
+        """Have `statement` executed within the next second. Never blocks, never raises; ignored after `close`."""
         with self._changed:
+            if self._closing:
+                return
             self._waiting.append((statement, parameters))
             if len(self._waiting) > MAX_WAITING_ROWS:
                 self._waiting.popleft()
@@ -77,14 +81,14 @@ class BatchedWriter:
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
-                self._restart()
+                self._restart_beside_the_damaged(error)
                 row_id = self._connection.execute(statement, parameters).lastrowid
         return row_id or 0
 
     def flush(self) -> None:
         """Wait until everything put before has been written, or could not be."""
         with self._changed:
-            if self._closing:
+            if self._closing or not self._thread.is_alive():
                 return
             self._asked += 1
             mine = self._asked
@@ -92,7 +96,9 @@ class BatchedWriter:
             self._changed.wait_for(lambda: self._answered >= mine or self._closing, timeout=_FLUSH_SECONDS)
 
     def close(self) -> None:
-        """Write what waits and close the database. Later rows are ignored."""
+        """Write what waits and close the database."""
+        if os.getpid() != self._pid:
+            return  # a forked child: closing there would take the log away from the parent
         with self._changed:
             if self._closing:
                 return
@@ -134,7 +140,7 @@ class BatchedWriter:
                 except sqlite3.DatabaseError as error:
                     if not is_damage(error):
                         raise
-                    self._restart()
+                    self._restart_beside_the_damaged(error)
                     self._write_transaction(rows)
             except (sqlite3.Error, UserError, OSError) as error:
                 self._complain(str(error), f"records cannot be written to {self._path} and wait: {error}")
@@ -148,12 +154,7 @@ class BatchedWriter:
             for statement, parameters in rows:
                 try:
                     self._connection.execute(statement, parameters)
-                except (
-                    OverflowError,
-                    sqlite3.InterfaceError,
-                    sqlite3.ProgrammingError,
-                    sqlite3.IntegrityError,
-                ) as error:
+                except (OverflowError, ValueError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
                     # One value that SQLite cannot hold must not keep all the others waiting.
                     self._complain("value", f"a record cannot be stored and is left out: {error}: {parameters!r}")
             self._connection.execute("COMMIT")
@@ -165,11 +166,16 @@ class BatchedWriter:
     def _restart_if_deleted(self) -> None:
         if not self._path.exists():
             logger.warning("the run database %s was deleted; a fresh one is begun", plain(self._path))
+            self._connection.close()
             self._restart()
 
-    def _restart(self) -> None:
-        """Open the database again: a damaged one is set aside on the way."""
+    def _restart_beside_the_damaged(self, error: sqlite3.Error) -> None:
         self._connection.close()
+        # Always, even if a new look should find nothing wrong: what SQLite has called damaged may fail again.
+        set_aside(self._path, str(error))
+        self._restart()
+
+    def _restart(self) -> None:
         self._connection = open_for_writing(self._path)
         self._write_transaction(self._after_restart())
 
