@@ -18,6 +18,7 @@ def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random WAN 2.1 text-to-video model. Never write to it."""
     from tiny_wan import make_tiny_wan
 
+    use_one_thread()
     return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan")
 
 
@@ -26,6 +27,7 @@ def tiny_wan_two_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny random WAN 2.2 A14B: two transformers and a boundary. Never write to it."""
     from tiny_wan import make_tiny_wan
 
+    use_one_thread()
     return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan_2_2", experts=2)
 
 
@@ -35,3 +37,10 @@ def tiny_pipeline(tiny_wan: Path) -> Any:
     from diffusers import WanPipeline
 
     return WanPipeline.from_pretrained(tiny_wan)
+
+
+def use_one_thread() -> None:
+    """With tiny tensors, handing work to a second thread costs more than the work: up to tenfold on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -243,6 +243,12 @@ def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(trained, tmp_path,
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_cannot_be_made_is_named(trained, tmp_path):
+    (tmp_path / "models").write_text("in the way", encoding="utf-8")
+    with pytest.raises(CriticalError, match="models"):
+        save_lora(tmp_path / "models" / "lora.safetensors", lora_state_dict(trained), {})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_broken_lora_never_replaces_a_good_one(trained, tmp_path, value):
     path = save_lora(tmp_path / "lora.safetensors", lora_state_dict(trained), {})

@@ -15,6 +15,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,7 +238,8 @@ def save_lora(path: Path | str, state: Mapping[str, torch.Tensor], metadata: Map
             "the LoRA cannot be written", path=path, reason=str(error), fix="check free space and permissions"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what matters has been done or raised
+            partial.unlink()
     return path
 
 

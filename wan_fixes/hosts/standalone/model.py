@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,25 @@ def _check_tensors(name: str, part: Part) -> None:
                 stored.file,
                 f"{key} has shape {list(stored.shape)}, and config.json makes it {list(tensor.shape)}",
             )
-    unused = sorted(part.tensors.keys() - expected.keys())
+    _check_unused(name, part, model, sorted(part.tensors.keys() - expected.keys()))
+
+
+def _check_unused(name: str, part: Part, model: torch.nn.Module, unused: list[str]) -> None:
+    """Weights that the model has no place for are a wrong configuration, or another model's that came along.
+
+    A configuration with too few layers would cut the model short without a word. A text encoder, though, may come with
+    the decoder of the whole UMT5.
+    """
+    known = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or []
+    unused = [key for key in unused if not any(re.search(pattern, key) for pattern in known)]
+    children = {child for child, _ in model.named_children()}
+    misplaced = [key for key in unused if key.split(".")[0] in children]
+    if misplaced:
+        raise _broken(
+            name,
+            part.folder / "config.json",
+            f"it has no place for {len(misplaced)} stored weights, {misplaced[0]} among them",
+        )
     if unused:
         logger.warning("%s holds %d weights that the model does not use, %s among them", name, len(unused), unused[0])
 

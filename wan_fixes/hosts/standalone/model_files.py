@@ -134,7 +134,7 @@ class _Checker:
     def check_pipeline(self, index: dict[str, Any]) -> None:
         path = self.folder / INDEX_NAME
         pipeline = index.get("_class_name")
-        if pipeline not in _PIPELINES:
+        if not isinstance(pipeline, str) or pipeline not in _PIPELINES:
             raise self.error(
                 "index",
                 path,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -169,7 +169,8 @@ def write_mp4(path: Path | str, clip: np.ndarray, *, fps: int) -> Path:
             module="preview",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what matters has been done or raised
+            partial.unlink()
     return path
 
 
