@@ -12,6 +12,8 @@ from wan_fixes.errors import SampleError
 MAX_PIXELS: Final = 8192 * 8192
 #: Seconds that reading one file may take, unless the caller says otherwise.
 DEADLINE_SECONDS: Final = 10.0
+#: These errors hang on the settings and the machine: the file itself is not to be remembered as damaged.
+_NOT_ITS_FAULT: Final = {"damaged": False}
 
 
 class Deadline:
@@ -35,6 +37,7 @@ class Deadline:
                 reason=f"reading it took longer than {self._seconds:g} s",
                 fix="cut it into shorter clips, move it to a faster disk, or raise decode_deadline_seconds",
                 module="media",
+                context=_NOT_ITS_FAULT,
             )
 
 
@@ -47,4 +50,5 @@ def check_picture_size(path: str | os.PathLike[str], width: int, height: int, ma
             reason=f"{width}x{height} pixels, more than the limit of {max_pixels}",
             fix="scale it down, or raise max_pixels_per_frame",
             module="media",
+            context=_NOT_ITS_FAULT,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-from wan_fixes.errors import CriticalError, SampleError
+from wan_fixes.errors import CriticalError, SampleError, UserError
 from wan_fixes.pipeline.base import PipelineModule, SerialPipelineModule, SingleVariationRandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 
@@ -17,14 +17,14 @@ LOSS_WEIGHT = "loss_weight"
 class Slot(NamedTuple):
     """One place in a batch: the sample that stands there, and whether it only fills the place."""
 
-    index: int
+    sample: int
     is_placeholder: bool
 
 
 class _Waiting(NamedTuple):
     """A sample in a bucket that is not full yet; not loaded while an epoch is replayed."""
 
-    index: int
+    sample: int
     item: dict[str, Any] | None
 
 
@@ -61,6 +61,16 @@ def report_incomplete(context: PipelineContext, batch_size: int, placeholders: i
         )
 
 
+def refuse_empty_epoch(context: PipelineContext, batch_size: int, samples: int) -> None:
+    """Raise ``UserError``: not one batch can be made of an epoch's samples."""
+    reasons = [f"{samples} samples do not fill a batch of {batch_size} of one size"] if samples else []
+    raise UserError(
+        "there is nothing to train on",
+        reason="; ".join([*reasons, *context.skip_summary()[:5]]),
+        fix="lower the batch size, or run `wan check` on the preset to see each file's reason and fix",
+    )
+
+
 class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipelineModule):
     """Sorts cached samples into batches of equal resolution, shuffled as MGDS's AspectBatchSorting shuffles them.
 
@@ -89,8 +99,11 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
 
     def start(self, variation: int) -> None:
         self.context.roster.open_epoch(variation)
-        self._order = self._shuffle(self._buckets())
-        self.context.roster.close_epoch()
+        self.context.roster.close_epoch()  # from here on an index means one sample, also for those that fail now
+        buckets = self._buckets()
+        self._order = self._shuffle(buckets)
+        if not self._order and (buckets or self.context.roster.reasons()):
+            refuse_empty_epoch(self.context, self.batch_size, sum(map(len, buckets.values())))
 
     def _buckets(self) -> dict[Any, list[int]]:
         buckets: dict[Any, list[int]] = {}
@@ -130,16 +143,19 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
     def get_item(self, index: int, requested_name: str | None = None) -> dict[str, Any]:
         slot = self._order[index]
         try:
-            item = self._read(slot.index)
+            item = self._read(slot.sample)
             return as_placeholder(item) if slot.is_placeholder else item
         except SampleError as error:
-            return self._substitute(slot.index, error)
+            return self._substitute(slot.sample, error)
 
     def _read(self, index: int) -> dict[str, Any]:
         return {name: self._get_previous_item(self.current_variation, name, index) for name in self.names}
 
     def _substitute(self, failed: int, error: SampleError) -> dict[str, Any]:
-        """A sibling of the same bucket in place of a sample that can no longer be read."""
+        """A sibling of the same bucket in place of a sample that can no longer be read.
+
+        Where none of the bucket can be read, the batch is filled from another one, each place with the same sample.
+        """
         if not can_carry_weight(self.names):
             raise CriticalError(
                 "a sample failed and nothing can stand in for it",
@@ -148,7 +164,8 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
                 fix="mend or remove the file and start again; what is cached is kept",
                 module=type(self).__name__,
             ) from error
-        for sibling in self._bucket_of[failed]:
+        siblings = self._bucket_of[failed]
+        for sibling in (*siblings, *(slot.sample for slot in self._order if slot.sample not in siblings)):
             if sibling == failed:
                 continue
             try:
@@ -158,7 +175,7 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
             self.context.metrics.count("placeholders")
             return as_placeholder(item)
         raise CriticalError(
-            "no sample of its size can be read any more",
+            "no sample can be read any more",
             path=error.path,
             reason=error.reason or error.what,
             fix="check that the drive with the cache and the clips is connected, then start again",
@@ -267,6 +284,8 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
             self._ready += items + [as_placeholder(items[i % len(items)]) for i in range(missing)]
             placeholders += missing
         self._at_the_end = True
+        if not self._handed_out and not self._ready and (self._order or self.context.roster.reasons()):
+            refuse_empty_epoch(self.context, self.batch_size, dropped)
         # The engine remembers lengths; it has to ask again, since the placeholders came on top.
         self.clear_item_cache()
         report_incomplete(self.context, self.batch_size, placeholders, dropped)

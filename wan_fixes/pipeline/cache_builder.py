@@ -60,6 +60,6 @@ class CacheBuilder:
                 failures.append((index, error))
                 continue
             return True
-        for index, error in failures:
-            self._skip(index, error)
+        for index, failure in failures:
+            self._skip(index, failure)
         return False

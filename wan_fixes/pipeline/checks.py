@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,22 +14,26 @@ EDGE_CHECK_VALUES = 1 << 18
 
 def problem_at_edge(value: Any) -> str | None:
     """As :func:`problem_with`, but cheap for large tensors: evenly spaced values stand for all of them."""
-    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() > EDGE_CHECK_VALUES:
+    if isinstance(value, torch.Tensor) and value.numel() > EDGE_CHECK_VALUES and not value.is_meta:
         step = value.numel() // EDGE_CHECK_VALUES
-        return (
-            None if value.is_contiguous() and torch.isfinite(value.view(-1)[::step]).all() else _tensor_problem(value)
-        )
+        if value.is_contiguous() and _tensor_problem(value.view(-1)[::step]) is None:
+            return None
     return problem_with(value)
 
 
 def problem_with(value: Any) -> str | None:
-    """What is wrong with an item, in words, or None: None values, empty tensors, NaN and infinity, at any depth."""
-    if value is None:
-        return "is None"
+    """What is wrong with an item, in words, or None.
+
+    None; and at any depth empty tensors, NaN and infinity. Within a dict or list None may stand for "not set".
+    """
+    return "is None" if value is None else _problem_inside(value)
+
+
+def _problem_inside(value: Any) -> str | None:
     if isinstance(value, torch.Tensor):
         return _tensor_problem(value)
-    if isinstance(value, float) and value != value:
-        return "is NaN"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"is {value}"
     if isinstance(value, Mapping):
         parts: Any = value.items()
     elif isinstance(value, (list, tuple)):
@@ -36,10 +41,9 @@ def problem_with(value: Any) -> str | None:
     else:
         return None
     for name, part in parts:
-        if isinstance(part, torch.Tensor):
-            problem = _tensor_problem(part)
-            if problem is not None:
-                return f"has a part {name!r} that {problem}"
+        problem = _problem_inside(part)
+        if problem is not None:
+            return f"has a part {name!r} that {problem}"
     return None
 
 
@@ -50,6 +54,8 @@ def _tensor_problem(tensor: torch.Tensor) -> str | None:
         return f"is empty: shape {tuple(tensor.shape)}"
     if not tensor.is_floating_point() and not tensor.is_complex():
         return None
+    if tensor.element_size() == 1:
+        tensor = tensor.float()  # eight-bit floats have no arithmetic of their own
     if torch.isfinite(tensor).all():
         return None
     bad = int((~torch.isfinite(tensor)).sum())

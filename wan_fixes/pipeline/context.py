@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import xxhash
@@ -51,6 +52,7 @@ class PipelineContext:
     run: Run | None = None
     seed: int = 0
     roster: SampleRoster = field(default_factory=SampleRoster)
+    _temporary: TemporaryDirectory[str] | None = None
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
     _warned: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -58,14 +60,18 @@ class PipelineContext:
     @classmethod
     def create(
         cls,
-        cache_dir: str | Path,
+        cache_dir: str | Path | None = None,
         *,
         settings: Settings | None = None,
         run: Run | None = None,
         seed: int = 0,
     ) -> PipelineContext:
-        """A context whose memory of files lives in `cache_dir` (made when missing)."""
+        """A context whose memory of files lives in `cache_dir` (made when missing); forgotten with it where None."""
         settings = settings or Settings()
+        temporary = None
+        if cache_dir is None:
+            temporary = TemporaryDirectory(prefix="wan-fixes-", ignore_cleanup_errors=True)
+            cache_dir = temporary.name
         folder = Path(cache_dir)
         folder.mkdir(parents=True, exist_ok=True)
         return cls(
@@ -78,6 +84,7 @@ class PipelineContext:
             metrics=Metrics(),
             run=run,
             seed=seed,
+            _temporary=temporary,
         )
 
     def store_for(self, cache_dir: str | Path) -> SampleStore:
@@ -99,6 +106,8 @@ class PipelineContext:
         self.probe_memory.close()
         self.content_ids.close()
         self.quarantine.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     # What is known about a file
 
@@ -115,7 +124,11 @@ class PipelineContext:
             raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
         known = self.probe_memory.get(content, path)
         if known is None:
-            known = probe(path, max_pixels=self.settings.max_pixels_per_frame)
+            known = probe(
+                path,
+                max_pixels=self.settings.max_pixels_per_frame,
+                deadline=self.settings.decode_deadline_seconds,
+            )
             self.probe_memory.put(content, known)
         return known
 
@@ -142,6 +155,7 @@ class PipelineContext:
         if index is not None and not self.roster.drop(index, error):
             return
         module = error.module or "pipeline"
+        error.path = error.path or sample
         if error.context.get("damaged") and error.path is not None:
             self._quarantine(error.path, error, module)
         self.metrics.count("samples_skipped", module=module)

@@ -20,7 +20,7 @@ from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fingerprint import Recipe, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
-from wan_fixes.pipeline.upstream import is_collector, producers, sample_path, unwrap
+from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, sample_path, unwrap
 from wan_fixes.store import make_key
 
 logger = logging.getLogger(__name__)
@@ -139,16 +139,15 @@ class ValidatedDiskCache(DiskCache):
             self._groups = self._read_groups()
             self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
         self._plan = GroupPlan(self._groups, self.context.roster)
-        jobs = self._jobs(out_variation)
-        missing = [job for job in jobs if not self.store.contains(job.key)]
-        self._hits += len(jobs) - len(missing)
-        self._misses += len(missing)
-        self.context.metrics.count("cache_hits", len(jobs) - len(missing))
-        self.context.metrics.count("cache_misses", len(missing))
-        if missing:
-            self._build(missing, len(jobs))
-        self._small = self.store.small_values({job.key for job in jobs})
-        if self._groups and any(group.indices for group in self._groups) and not len(self._current_plan()):
+        keys: set[str] = set()
+        planned = None
+        while planned is not self._current_plan():  # without the samples that failed, others may come round
+            planned = self._current_plan()
+            jobs = [job for job in self._jobs(out_variation) if job.key not in keys]
+            self._provide(jobs)
+            keys |= {job.key for job in jobs}
+        self._small = self.store.small_values(keys)
+        if self._groups and any(group.indices for group in self._groups) and not len(planned):
             self._refuse_empty_epoch()
 
     def get_item(self, index: int, requested_name: str | None = None) -> dict[str, Any]:
@@ -156,15 +155,16 @@ class ValidatedDiskCache(DiskCache):
         location = plan.locate(self.current_variation, index)
         variation = location.turn % plan.groups[location.group].variations
         if requested_name in self._live_names:
-            return {requested_name: self._get_previous_item(variation, requested_name, location.index)}
-        key = self._keys[location.index, variation]
-        small = self._small.get(key, {})
-        if requested_name in small:
-            return dict(small)
+            return {requested_name: self._get_previous_item(variation, requested_name, location.sample)}
         try:
-            return self._to_device(self._read_or_rebuild(key, location.index, variation))
+            # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
+            key = self._keys.get((location.sample, variation)) or self._key(location.sample, variation)
+            small = self._small.get(key, {})
+            if requested_name in small:
+                return dict(small)
+            return self._to_device(self._read_or_make(key, location.sample, variation))
         except SampleError as error:
-            self._skip(location.index, error)
+            self._skip(location.sample, error)
             raise
 
     # The interface of the seed document
@@ -224,7 +224,7 @@ class ValidatedDiskCache(DiskCache):
             variations_name=self.variations_in_name,
             balancing_name=self.balancing_in_name if self.variations_in_name else None,
             strategy_name=self.balancing_strategy_in_name,
-            group_names=self.variations_group_in_names or [],
+            group_names=all_group_names(self.pipeline.modules, self._module_index),
             enabled_name=self.group_enabled_in_name,
         )
 
@@ -249,21 +249,38 @@ class ValidatedDiskCache(DiskCache):
         return list(jobs.values())
 
     def _key(self, index: int, variation: int) -> str:
+        """The key of a sample. Raises ``SampleError`` when what it hangs on cannot be read."""
         modules = self.pipeline.modules
-        return sample_key(
-            self._shared_key,
-            self._recipe,
-            read=lambda position, name: unwrap(modules[position])._get_previous_item(variation, name, index),
-            content=self._content_or_nothing,
-            at=self._module_index,
-            variation=variation,
-        )
+        own_file = self._path_of(index)
+        try:
+            return sample_key(
+                self._shared_key,
+                self._recipe,
+                read=lambda position, name: unwrap(modules[position])._get_previous_item(variation, name, index),
+                content=lambda path: self._content(path, may_be_missing=path != own_file),
+                at=self._module_index,
+                variation=variation,
+            )
+        except (SampleError, UserError, CriticalError):
+            raise
+        except Exception as error:
+            raise self._as_ours(error, "key", index) from error
 
-    def _content_or_nothing(self, path: str | None) -> str:
-        """A file that is not there (a mask) counts as empty; the sample's own file is checked when it is loaded."""
-        if not path or not Path(path).is_file():
+    def _content(self, path: str | None, *, may_be_missing: bool) -> str:
+        """A mask that is not there counts as empty; the sample's own file must be there."""
+        if may_be_missing and (not path or not Path(path).is_file()):
             return ""
-        return self.context.content_id(path)
+        return self.context.content_id(str(path))
+
+    def _provide(self, jobs: list[Job]) -> None:
+        """Make what the store lacks."""
+        missing = [job for job in jobs if not self.store.contains(job.key)]
+        self._hits += len(jobs) - len(missing)
+        self._misses += len(missing)
+        self.context.metrics.count("cache_hits", len(jobs) - len(missing))
+        self.context.metrics.count("cache_misses", len(missing))
+        if missing:
+            self._build(missing, len(jobs))
 
     def _build(self, missing: list[Job], wanted: int) -> None:
         self.before_cache_fun()
@@ -322,18 +339,29 @@ class ValidatedDiskCache(DiskCache):
                 return f"'{name}' {problem}"
         return None
 
-    def _read_or_rebuild(self, key: str, index: int, variation: int) -> dict[str, Any]:
+    def _read_or_make(self, key: str, index: int, variation: int) -> dict[str, Any]:
         started = time.perf_counter()
         try:
             item = self.store.get(key)
-        except (KeyError, EntryError) as error:
-            logger.warning("cache entry %s cannot be used and is made again: %s", key, error)
+        except KeyError:
+            return self._make_now(key, index, variation)
+        except EntryError as error:
+            logger.warning("%s", error)
             self.handle_cache_corruption(key)
-            item = self._encode(index, variation)
-            self._store(key, item, index)
+            return self._make_now(key, index, variation)
         with self._lock:
             self._reads += 1
             self._read_seconds += time.perf_counter() - started
+        return item
+
+    def _make_now(self, key: str, index: int, variation: int) -> dict[str, Any]:
+        """Encode in the middle of an epoch. A cache that can no longer be written does not end it."""
+        item = self._encode(index, variation)
+        try:
+            self._store(key, item, index)
+        except CriticalError as error:
+            where = error.path or self.cache_dir
+            self.context.warn(where, f"a sample is not cached: {error.reason}", error.fix, type(self).__name__)
         return item
 
     def _to_device(self, item: dict[str, Any]) -> dict[str, Any]:

@@ -82,9 +82,12 @@ def read_recipe(modules: list[Any], before: int, names: Sequence[str]) -> Recipe
             if hasattr(inner, "tokenizer"):
                 values.add((index, inner.in_name))  # the text decides; how it was chosen does not matter
                 continue
+            if hasattr(inner, "filename_out_name"):
+                values.add((index + 1, inner.filename_out_name))  # the name used as a prompt, whatever its folder is
+                continue
             path_name = getattr(inner, "path_in_name", None)
             if path_name is not None:
-                (values if hasattr(inner, "filename_out_name") else files).add((index, path_name))
+                files.add((index, path_name))
             waiting += [(index, read) for read in input_names(inner) if read != path_name]
     ordered = [unwrap(modules[index]) for index in sorted(on_the_way)]
     return Recipe(
@@ -135,7 +138,7 @@ def weight_hash(network: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())
+            digest.update(flat.view(torch.uint8).numpy().data)
     _weight_hashes[network] = digest.hexdigest()
     return _weight_hashes[network]
 

@@ -56,7 +56,7 @@ class Location(NamedTuple):
     group: int
     turn: int
     position: int
-    index: int
+    sample: int
 
 
 def read_groups(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 
 from wan_fixes.errors import CriticalError, SampleError, UserError
-from wan_fixes.health import ErrorType, RecoveryStrategy
+from wan_fixes.health import RecoveryStrategy
 from wan_fixes.pipeline.base import (
     PipelineModule,
     RandomAccessPipelineModule,
@@ -20,7 +20,7 @@ from wan_fixes.pipeline.base import (
 from wan_fixes.pipeline.checks import describe, problem_at_edge
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.stopwatch import Stopwatch
-from wan_fixes.pipeline.upstream import producers, sample_path
+from wan_fixes.pipeline.upstream import keeps_the_order, producers, sample_path
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,16 @@ class EnhancedSafePipelineModule(PipelineModule):
         tensors: an invented picture must not be trained on); ``stop``: end the run.
     max_failures:
         How many failures in a row are still taken for single bad samples.
+    context:
+        What it shares with the other modules of its pipeline; without one it keeps its records to itself.
     optional_names:
         Outputs that may be None.
     expected_types:
         Type of an output by name, checked when given.
     """
+
+    # False for the kind that hands out items in order: none of them could be asked for again later.
+    _can_pause = True
 
     def __new__(cls, wrapped_module: PipelineModule, *_: Any, **__: Any) -> EnhancedSafePipelineModule:
         if cls is EnhancedSafePipelineModule:
@@ -68,17 +73,17 @@ class EnhancedSafePipelineModule(PipelineModule):
         fallback_strategy: str = "skip",
         max_failures: int = 10,
         *,
-        context: PipelineContext,
-        optional_names: Sequence[str] = (),
+        context: PipelineContext | None = None,
+        optional_names: Collection[str] = (),
         expected_types: dict[str, type] | None = None,
     ) -> None:
         if fallback_strategy not in STRATEGIES:
             raise ValueError(f"fallback_strategy must be one of {STRATEGIES}, not {fallback_strategy!r}")
-        self.wrapped_module = wrapped_module
+        self.wrapped_module: Any = wrapped_module
         self.module_name = module_name
         self.fallback_strategy = fallback_strategy
         self.max_failures = max_failures
-        self.context = context
+        self.context = PipelineContext.create() if context is None else context
         self.optional_names = set(optional_names)
         self.expected_types = dict(expected_types or {})
         self._failures_in_a_row = 0
@@ -91,6 +96,7 @@ class EnhancedSafePipelineModule(PipelineModule):
         super().init(pipeline, base_seed, module_index, state)
         self.wrapped_module.init(pipeline, base_seed, module_index, state)
         self._module_index = module_index
+        self._has_samples_index = keeps_the_order(pipeline.modules, module_index + 1)
         # The engine looks for an earlier maker of the same item when a module yields None: then None is an answer.
         self._may_be_none = self.optional_names | {
             name
@@ -122,7 +128,7 @@ class EnhancedSafePipelineModule(PipelineModule):
 
     def handle_none_item(self, item_name: str, index: int) -> Any:
         """The value in place of a None: a fallback where the strategy allows one, else ``SampleError``."""
-        return self._recover(item_name, index, "is None", None)
+        return self._recover(item_name, index, "is None")
 
     def get_fallback_value(self, item_name: str, expected_type: type) -> Any:
         """A neutral value of the type (empty text, zero, an empty container, a zero tensor), or None."""
@@ -141,8 +147,7 @@ class EnhancedSafePipelineModule(PipelineModule):
 
     def _guarded(self, call: Callable[[], dict[str, Any]], index: int, requested_name: str | None) -> dict[str, Any]:
         """Run `call`, check what it made, and recover from what it raised."""
-        breaker = self.context.recovery.breaker(self.module_name)
-        if not breaker.allow():
+        if self._can_pause and not self.context.recovery.breaker(self.module_name).allow():
             return self._while_open(index, requested_name)
         watch = Stopwatch()
         try:
@@ -151,65 +156,78 @@ class EnhancedSafePipelineModule(PipelineModule):
         except (SampleError, UserError, CriticalError, StopIteration):
             raise
         except Exception as error:  # noqa: BLE001 - the boundary to foreign modules: whatever they raise is recorded
-            return {requested_name or "": self._failed(requested_name, index, error)}
-        checked = self._checked(item, index, requested_name)
-        self._succeeded(watch.own_seconds)
-        return checked
-
-    def _checked(self, item: dict[str, Any], index: int, requested_name: str | None) -> dict[str, Any]:
+            return self._after_exception(requested_name, index, error)
         if not isinstance(item, dict):
-            self._recover(requested_name or "item", index, f"is {describe(item)}, not a dict", None)
-        names = self.get_outputs() if requested_name is None else [requested_name]
-        for name in names:
+            problem = f"is {describe(item)}, expected a dict of items"
+            return {requested_name or "": self._recover(requested_name, index, problem)}
+        mended = self._mended(item, index, requested_name)
+        if not mended:
+            self._succeeded(watch.own_seconds)
+        return {**item, **mended} if mended else item
+
+    def _mended(self, item: dict[str, Any], index: int, requested_name: str | None) -> dict[str, Any]:
+        """What has to be put in place of bad values; nothing when all are good."""
+        mended = {}
+        for name in self.get_outputs() if requested_name is None else [requested_name]:
             value = item.get(name)
             if value is None:
-                if name in self._may_be_none or (name not in item and requested_name is None):
-                    continue
-                item = {**item, name: self.handle_none_item(name, index)}
+                if name not in self._may_be_none and (name in item or requested_name is not None):
+                    mended[name] = self.handle_none_item(name, index)
                 continue
-            expected = self.expected_types.get(name)
-            if expected is not None and not isinstance(value, expected):
+            expected = self.expected_types.get(name, object)
+            if not isinstance(value, expected):
                 problem: str | None = f"is {describe(value)}, expected {expected.__name__}"
             else:
                 problem = problem_at_edge(value)
             if problem is not None:
-                item = {**item, name: self._recover(name, index, problem, value)}
-        return item
+                mended[name] = self._recover(name, index, problem, type(value))
+        return mended
 
-    def _recover(self, name: str, index: int, problem: str, value: Any) -> Any:
-        """A usable value in place of a bad one, or ``SampleError``."""
-        self._count_failure(SampleError(f"'{name}' {problem}", module=self.module_name), name, index)
-        expected = self.expected_types.get(name, type(value))
-        if self.fallback_strategy == "fallback" and not issubclass(expected, torch.Tensor):
-            fallback = self.get_fallback_value(name, expected)
-            if fallback is not None:
-                reason = f"{self.module_name}: '{name}' {problem}; {fallback!r} is used instead"
-                self.context.warn(self._sample(index), reason, module=self.module_name)
-                return fallback
-        raise self._sample_error(name, index, f"'{name}' {problem}")
+    def _recover(
+        self,
+        name: str | None,
+        index: int,
+        problem: str,
+        expected: type | None = None,
+        error: Exception | None = None,
+    ) -> Any:
+        """A fallback value in place of what is bad or could not be made, or ``SampleError``."""
+        said = f"'{name}' {problem}" if name else problem
+        self._count_failure(error or SampleError(said, module=self.module_name), name or "", index)
+        fallback = self._fallback(name, expected)
+        if fallback is None:
+            raise self._sample_error(name, index, said) from error
+        reason = f"{self.module_name}: {said}; {fallback!r} is used instead"
+        self.context.warn(self._sample(index), reason, module=self.module_name)
+        return fallback
 
-    def _failed(self, name: str | None, index: int, error: Exception) -> Any:
+    def _fallback(self, name: str | None, expected: type | None = None) -> Any:
+        """The neutral value that the strategy allows; None where there is none, and never a tensor."""
+        expected = self.expected_types.get(name or "", expected)
+        if self.fallback_strategy != "fallback" or expected is None or issubclass(expected, torch.Tensor):
+            return None
+        return self.get_fallback_value(name or "", expected)
+
+    def _after_exception(self, name: str | None, index: int, error: Exception) -> dict[str, Any]:
         facts = {"module": self.module_name, "item": name, "index": index}
         kind = self.context.recovery.classify_error(error, facts)
-        strategy = self.context.recovery.select_recovery_strategy(kind)
         cause = f"{type(error).__name__}: {error}"
-        if kind is ErrorType.CRITICAL or strategy is RecoveryStrategy.STOP:
+        if self.context.recovery.select_recovery_strategy(kind) is RecoveryStrategy.STOP:
             raise CriticalError(
                 f"{self.module_name} cannot go on", path=self._sample(index), reason=cause, module=self.module_name
             ) from error
-        self._count_failure(error, name or "", index)
-        raise self._sample_error(name, index, cause) from error
+        return {name or "": self._recover(name, index, f"failed: {cause}", error=error)}
 
     def _while_open(self, index: int, name: str | None) -> dict[str, Any]:
-        expected = self.expected_types.get(name or "")
-        if self.fallback_strategy == "fallback" and expected is not None and not issubclass(expected, torch.Tensor):
-            return {name or "": self.get_fallback_value(name or "", expected)}
+        fallback = self._fallback(name)
+        if fallback is not None:
+            return {name or "": fallback}
         error = self._sample_error(name, index, "the module failed too often and is switched off for a while")
-        error.context["transient"] = True  # the sample is not to blame: it comes back with the next epoch
+        error.context["this_epoch_only"] = True  # the sample is not to blame: it comes back with the next epoch
         raise error
 
     def _count_failure(self, error: Exception, name: str, index: int) -> None:
-        self.context.recovery.record(self.module_name, error)
+        self.context.recovery.record(self.module_name, error, item=self._sample(index))
         self.context.metrics.count("module_failures", module=self.module_name)
         with self._failure_lock:
             self._failures_in_a_row += 1
@@ -241,12 +259,11 @@ class EnhancedSafePipelineModule(PipelineModule):
         )
 
     def _sample(self, index: int) -> str:
-        """The sample's path where one is known, else its index."""
-        try:
-            path = sample_path(self.pipeline.modules, self._module_index, index)
-        except Exception:  # noqa: BLE001 - naming the sample must not hide why it failed
-            path = None
-        return f"sample {index}" if path is None else str(path)
+        """The sample's path where the index tells it, else the index."""
+        path = None
+        if self._has_samples_index:
+            path = sample_path(self.pipeline.modules, self._module_index + 1, index)
+        return path or f"sample {index}"
 
 
 class _GuardedRandomAccess(EnhancedSafePipelineModule, RandomAccessPipelineModule):
@@ -281,10 +298,13 @@ class _GuardedSingleVariation(EnhancedSafePipelineModule, SingleVariationRandomA
 
 
 class _GuardedSerial(EnhancedSafePipelineModule, SerialPipelineModule):
+    _can_pause = False
+
     def approximate_length(self) -> int:
         return int(self.wrapped_module.approximate_length())
 
     def start(self, variation: int, start_index: int) -> None:
+        self._passed_over = 0
         self.wrapped_module.current_variation = variation
         self.wrapped_module.current_index = start_index
         self.wrapped_module.start(variation, start_index)
@@ -293,18 +313,30 @@ class _GuardedSerial(EnhancedSafePipelineModule, SerialPipelineModule):
         return self.wrapped_module.get_meta(name)
 
     def has_next(self) -> bool:
+        self._place_wrapped()
         return bool(self.wrapped_module.has_next())
 
     def get_next_item(self) -> dict[str, Any]:
         """The next item that can be used; those that cannot are passed over."""
-        self.wrapped_module.current_index = self.current_index
-        while True:
+        for _ in range(max(1, self.approximate_length())):
+            self._place_wrapped()
             try:
-                return self._guarded(self.wrapped_module.get_next_item, self.current_index, None)
+                return self._guarded(self.wrapped_module.get_next_item, self.wrapped_module.current_index, None)
             except SampleError as error:
                 self.context.skip(None, error)
-                if not self.wrapped_module.has_next():
+                self._passed_over += 1
+                if not self.has_next():
                     raise StopIteration from error
+        raise CriticalError(
+            f"{self.module_name} cannot go on",
+            reason="not one item of its whole epoch can be used, or it stands still after a failure",
+            fix="see the samples skipped before",
+            module=self.module_name,
+        )
+
+    def _place_wrapped(self) -> None:
+        """The engine counts the items that it got; the module also counts those that were passed over."""
+        self.wrapped_module.current_index = self.current_index + self._passed_over
 
 
 _GUARDS: tuple[tuple[type, type[EnhancedSafePipelineModule]], ...] = (

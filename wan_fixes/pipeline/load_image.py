@@ -69,9 +69,10 @@ class ValidatedImageLoader(PipelineModule, RandomAccessPipelineModule):
         if not self._is_the_sample and not os.path.lexists(path):
             return {self.image_out_name: None}
         try:
-            pixels = load_image(path, channels=self.channels)
+            pixels = load_image(path, channels=self.channels, max_pixels=self.context.settings.max_pixels_per_frame)
         except SampleError as error:
             error.module = type(self).__name__
+            error.context.setdefault("damaged", True)
             raise
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         tensor = to_range(image, self.range_min, self.range_max, self.dtype)

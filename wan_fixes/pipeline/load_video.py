@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -66,7 +67,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
         path = self._get_previous_item(variation, self.path_in_name, index)
-        if not path.lower().endswith(tuple(self.supported_extensions)):
+        if Path(path).suffix.lower() not in self.supported_extensions:
             return {self.video_out_name: None}
         frames = self._decode(path, self._plan(variation, index))
         return {self.video_out_name: self._to_tensor(frames).to(self.pipeline.device)}
@@ -83,7 +84,12 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
 
     def _decode(self, path: str, plan: FramePlan) -> numpy.ndarray[Any, Any]:
         try:
-            return decode_frames(path, plan, deadline=self._settings.decode_deadline_seconds)
+            return decode_frames(
+                path,
+                plan,
+                deadline=self._settings.decode_deadline_seconds,
+                max_pixels=self._settings.max_pixels_per_frame,
+            )
         except SampleError as error:
             error.context.setdefault("damaged", True)
             raise
@@ -106,7 +112,11 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         """What is measured about a clip. Raises ``SampleError``."""
         if self.context is not None:
             return self.context.probe(video_path)
-        return probe(video_path, max_pixels=self._settings.max_pixels_per_frame)
+        return probe(
+            video_path,
+            max_pixels=self._settings.max_pixels_per_frame,
+            deadline=self._settings.decode_deadline_seconds,
+        )
 
     def handle_video_error(self, video_path: str, error: Exception) -> torch.Tensor | None:
         """Record why a clip is left out. Returns None: nothing is put in its place."""

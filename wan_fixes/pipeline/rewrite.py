@@ -87,6 +87,7 @@ def _load_video(stock: Any, context: PipelineContext) -> list[PipelineModule]:
         target_frame_count_in_name=stock.target_frame_count_in_name,
         frame_plan_out_name=plan_name,
         target_frame_rate=stock.target_frame_rate,
+        supported_extensions=stock.supported_extensions,
         context=context,
     )
     loader = RobustVideoLoader(

@@ -13,8 +13,8 @@ class SampleRoster:
     The image cache, the text cache and the sortings each turn an output index into an input index. They
     must leave out the same samples, or captions meet the wrong clips. While an epoch runs the order is
     fixed: a sample dropped then stays in its place (a placeholder is trained there, with weight 0) and
-    leaves when the next epoch opens. A sample whose error is marked ``transient`` (a module was switched off for
-    a while) comes back then.
+    leaves when the next epoch opens. A sample whose error is marked ``this_epoch_only`` (a module was switched off
+    for a while) comes back then.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class SampleRoster:
             self._epoch = epoch
             self._order_is_fixed = False
             left = {**self._dropped, **self._pending}
-            kept_out = {index: error for index, error in left.items() if not error.context.get("transient")}
+            kept_out = {index: error for index, error in left.items() if not error.context.get("this_epoch_only")}
             if kept_out.keys() != self._dropped.keys():
                 self._version += 1
             self._dropped, self._pending = kept_out, {}

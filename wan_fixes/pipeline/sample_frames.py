@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import FramePlan, is_video, plan_frames
+from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, plan_frames
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fan_out import fan_out
@@ -23,6 +25,8 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
     ----------
     target_frame_rate:
         Frames per second of the sample; None keeps each clip's own rate.
+    supported_extensions:
+        Which files are videos: those that the loader behind it takes.
     """
 
     # The window is drawn from the sample's content; raise this when it is drawn differently.
@@ -34,6 +38,7 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         target_frame_count_in_name: str,
         frame_plan_out_name: str,
         target_frame_rate: float | None,
+        supported_extensions: Collection[str] = VIDEO_EXTENSIONS,
         *,
         context: PipelineContext,
     ) -> None:
@@ -42,6 +47,7 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         self.target_frame_count_in_name = target_frame_count_in_name
         self.frame_plan_out_name = frame_plan_out_name
         self.target_frame_rate = target_frame_rate
+        self.supported_extensions = {extension.lower() for extension in supported_extensions}
         self.context = context
 
     def length(self) -> int:
@@ -66,7 +72,7 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
     def plan(self, variation: int, index: int) -> FramePlan | None:
         """The frames of one sample; None when it is no video. Raises ``SampleError``."""
         path = self._get_previous_item(variation, self.path_in_name, index)
-        if not is_video(path):
+        if Path(path).suffix.lower() not in self.supported_extensions:
             return None
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
         return plan_window(self.context, path, variation, count, self.target_frame_rate)

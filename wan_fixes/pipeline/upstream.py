@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from wan_fixes.pipeline.base import RandomAccessPipelineModule
+
 
 def unwrap(module: Any) -> Any:
-    """The module itself, without the guard around it."""
-    return getattr(module, "wrapped_module", module)
+    """The module itself, without the guards around it."""
+    while hasattr(module, "wrapped_module"):
+        module = module.wrapped_module
+    return module
 
 
 def is_collector(module: Any) -> bool:
@@ -46,21 +50,48 @@ def producers(modules: list[Any], before: int, name: str) -> Iterator[int]:
                 return
 
 
-def sample_path(modules: list[Any], before: int, index: int) -> str | None:
-    """The file of the sample at an input index, asked of the nearest collector upstream itself.
-
-    A cache between hands out the same item by its own, different, indices.
-    """
-    for position in range(before - 1, -1, -1):
-        collector = unwrap(modules[position])
-        if is_collector(collector) and 0 <= index < collector.length():
-            return str(collector.get_item(0, index, collector.path_out_name)[collector.path_out_name])
-    return None
+def collector(modules: list[Any], before: int) -> Any:
+    """The nearest collector upstream, without its guard, or None."""
+    return next((unwrap(module) for module in reversed(modules[:before]) if is_collector(module)), None)
 
 
 def sample_path_name(modules: list[Any], before: int) -> str | None:
     """The item that holds a sample's file, as the nearest collector upstream calls it."""
-    for index in range(before - 1, -1, -1):
-        if is_collector(modules[index]):
-            return str(unwrap(modules[index]).path_out_name)
-    return None
+    nearest = collector(modules, before)
+    return None if nearest is None else str(nearest.path_out_name)
+
+
+def sample_path(modules: list[Any], before: int, index: int) -> str | None:
+    """The file of the sample that the nearest collector upstream has at `index`, or None where there is none.
+
+    Asked of the collector itself: a cache between gives paths under the same name, but in an order of its own.
+    """
+    nearest = collector(modules, before)
+    try:
+        return None if nearest is None else str(nearest.get_item(0, index)[nearest.path_out_name])
+    except Exception:  # noqa: BLE001 - naming a sample must not hide why it failed
+        return None
+
+
+def keeps_the_order(modules: list[Any], before: int) -> bool:
+    """True when an index still means the same sample as in the nearest collector upstream."""
+    for module in reversed(modules[:before]):
+        if is_collector(module):
+            return True
+        if not isinstance(module, RandomAccessPipelineModule) or _group_names(module):
+            return False
+    return False
+
+
+def all_group_names(modules: list[Any], before: int) -> list[str]:
+    """The items that tell the groups of a pipeline apart, for a module at index `before`.
+
+    Every cache and sorting names its own, but they must agree: two concepts that differ in their text settings only
+    would be one group of the image cache and two of the text cache, and captions would meet the wrong clips.
+    """
+    names = dict.fromkeys(name for module in modules for name in _group_names(module))
+    return [name for name in names if next(producers(modules, before, name), None) is not None]
+
+
+def _group_names(module: Any) -> list[str]:
+    return list(getattr(unwrap(module), "variations_group_in_names", None) or [])

@@ -89,7 +89,11 @@ class DataFlowValidator:
         """Measure a video without decoding its pictures. Never raises for a bad file."""
         started = time.perf_counter()
         try:
-            metadata = probe(video_path, max_pixels=self.settings.max_pixels_per_frame)
+            metadata = probe(
+                video_path,
+                max_pixels=self.settings.max_pixels_per_frame,
+                deadline=self.settings.decode_deadline_seconds,
+            )
         except SampleError as error:
             return ValidationResult(False, str(error), processing_time=time.perf_counter() - started)
         facts = asdict(metadata)

@@ -9,7 +9,7 @@ from wan_fixes.errors import SampleError
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
-from wan_fixes.pipeline.upstream import sample_path
+from wan_fixes.pipeline.upstream import all_group_names, sample_path
 
 
 class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
@@ -65,13 +65,13 @@ class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
             variations_name=None,
             balancing_name=self.balancing_in_name,
             strategy_name=self.balancing_strategy_in_name,
-            group_names=self.variations_group_in_names,
+            group_names=all_group_names(self.pipeline.modules, self._module_index),
             enabled_name=self.group_enabled_in_name,
         )
         self._plan = GroupPlan(self._groups, self.context.roster)
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-        source = self._current_plan().locate(variation, index).index
+        source = self._current_plan().locate(variation, index).sample
         names = self.names if requested_name is None else [requested_name]
         try:
             return {name: self._get_previous_item(variation, name, source) for name in names}
