@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wan_fixes.hosts.standalone.modules import (
     AspectBucketing,
     CalcAspect,
-    EncodeUmt5,
+    EncodePrompt,
     GetFilename,
     ImageToVideo,
     ModifyPath,
@@ -22,7 +22,6 @@ from wan_fixes.hosts.standalone.modules import (
     SelectInput,
     SelectRandomText,
     ShuffleTags,
-    Tokenize,
 )
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.media import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
@@ -207,17 +206,11 @@ def _encode(model: WanModel, context: PipelineContext) -> list[Any]:
             in_name="image", out_name="latent_distribution", vae=model.vae, dtype=vae_dtype, context=context
         ),
         SampleVAEDistribution(in_name="latent_distribution", out_name="latent_image"),
-        Tokenize(
+        EncodePrompt(
             in_name="prompt",
             text_out_name="cleaned_prompt",
-            tokens_out_name="tokens",
-            mask_out_name="tokens_mask",
-            tokenizer=model.tokenizer,
-        ),
-        EncodeUmt5(
-            tokens_in_name="tokens",
-            mask_in_name="tokens_mask",
             hidden_state_out_name="text_encoder_hidden_state",
+            tokenizer=model.tokenizer,
             text_encoder=model.text_encoder,
         ),
     ]

@@ -19,6 +19,7 @@ from wan_fixes.hosts.standalone.samples import SampleDefinition
 from wan_fixes.wan.variants import WanVariant, get_variant
 
 DEFAULT_SEED = 42
+RUN_DATABASE_NAME = "runs.sqlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,16 @@ class Preset:
     def variant(self) -> WanVariant:
         """The WAN model that is trained."""
         return get_variant(self.model_type)
+
+    @property
+    def run_database(self) -> Path:
+        """Where the runs of this workspace are recorded."""
+        return self.workspace_dir / RUN_DATABASE_NAME
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where checkpoints are written."""
+        return self.workspace_dir / "checkpoints"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON types, for the run database and the hooks."""

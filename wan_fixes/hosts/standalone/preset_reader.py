@@ -99,9 +99,7 @@ class _Parts:
             learning_rate_warmup_steps=reader.number("learning_rate_warmup_steps", minimum=0),
             learning_rate_min_factor=reader.number("learning_rate_min_factor", minimum=0, maximum=1),
             optimizer=self._optimizer(),
-            clip_grad_norm=None
-            if reader.value("clip_grad_norm") is None
-            else reader.number("clip_grad_norm", minimum=0),
+            clip_grad_norm=None if reader.value("clip_grad_norm") is None else self._positive("clip_grad_norm"),
             train_device=self._device(),
             train_dtype=self._train_dtype(),
             transformer_weight_dtype=self._dtype(self.transformer, "weight_dtype"),

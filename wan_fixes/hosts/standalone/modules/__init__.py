@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wan_fixes.hosts.standalone.modules.bucketing import AspectBucketing, CalcAspect
-from wan_fixes.hosts.standalone.modules.encode_text import EncodeUmt5, Tokenize, encode_prompt
+from wan_fixes.hosts.standalone.modules.encode_text import EncodePrompt
 from wan_fixes.hosts.standalone.modules.frames import ImageToVideo, RandomFlip, ScaleCropImage
 from wan_fixes.hosts.standalone.modules.latents import SampleVAEDistribution
 from wan_fixes.hosts.standalone.modules.prompts import (
@@ -17,7 +17,7 @@ from wan_fixes.hosts.standalone.modules.prompts import (
 __all__ = [
     "AspectBucketing",
     "CalcAspect",
-    "EncodeUmt5",
+    "EncodePrompt",
     "GetFilename",
     "ImageToVideo",
     "ModifyPath",
@@ -27,6 +27,4 @@ __all__ = [
     "SelectInput",
     "SelectRandomText",
     "ShuffleTags",
-    "Tokenize",
-    "encode_prompt",
 ]

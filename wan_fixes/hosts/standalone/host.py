@@ -1,0 +1,79 @@
+"""What surrounds a training run: settings, plugins and their hooks, the run database, the pipeline's context."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+
+from wan_fixes.health import Run, RunDatabase, plain
+from wan_fixes.hosts.standalone.preset import Preset
+from wan_fixes.hosts.standalone.result import SampleRemark
+from wan_fixes.pipeline import PipelineContext
+from wan_fixes.plugins import get_plugin_manager
+from wan_fixes.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EventListener = Callable[[str, dict[str, Any]], None]
+"""Gets the name and payload of each event that ``onetrainer_training_event`` gets, and ``message`` with a ``text``."""
+
+
+@dataclass(slots=True)
+class HostRun:
+    """One run with all that records it."""
+
+    preset: Preset
+    plugins: pluggy.PluginManager
+    database: RunDatabase
+    run: Run
+    context: PipelineContext
+    listener: EventListener | None = None
+
+    def emit(self, name: str, **payload: Any) -> None:
+        """Tell the plugins and the listener that something happened."""
+        self.plugins.hook.onetrainer_training_event(name=name, payload=payload)
+        if self.listener is not None:
+            self.listener(name, payload)
+
+    def say(self, kind: str, text: str, **facts: Any) -> None:
+        """Record an event, log it, and tell the listener in words."""
+        self.run.event(kind, text, **facts)
+        logger.info("%s", plain(text))
+        if self.listener is not None:
+            self.listener("message", {"kind": kind, "text": text, **facts})
+
+    def remarks(self, status: str) -> tuple[SampleRemark, ...]:
+        """What was recorded of files with this status: skipped, failed, or warning."""
+        records = self.database.samples(self.run.id, status)
+        return tuple(SampleRemark(record.path, record.module, record.reason, record.fix) for record in records)
+
+    def record_counters(self) -> None:
+        """Bring the run database's counters up to date."""
+        self.run.counters(self.context.metrics.snapshot())
+
+
+@contextmanager
+def open_run(preset: Preset, settings: Settings | None, listener: EventListener | None) -> Iterator[HostRun]:
+    """Open everything for a run, and close it with the run's end recorded: finished, interrupted or failed."""
+    settings = settings or Settings.load()
+    plugins = get_plugin_manager(settings)
+    preset.workspace_dir.mkdir(parents=True, exist_ok=True)
+    with RunDatabase(preset.run_database) as database, database.start_run("train", preset.to_dict()) as run:
+        context = PipelineContext.create(preset.cache_dir, settings=settings, run=run, seed=preset.seed)
+        host = HostRun(preset, plugins, database, run, context, listener)
+        try:
+            yield host
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+            host.run.event("run_interrupted" if interrupted else "run_failed", reason)
+            host.emit("run_failed", reason=reason, interrupted=interrupted)
+            raise
+        finally:
+            host.record_counters()
+            context.close()
