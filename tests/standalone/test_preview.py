@@ -98,6 +98,17 @@ def test_a_model_in_half_precision_is_sampled_with_its_fp32_adapter(tiny_wan):
     assert sample_clip(model, **CLIP).std() > 0
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_lies_elsewhere_is_moved_to_the_gpu_and_back(model):
+    on_cpu = sample_clip(model, **CLIP)
+    model.transformer.to("cuda")
+    on_gpu = sample_clip(model, **CLIP)
+    assert np.abs(on_gpu.astype(int) - on_cpu.astype(int)).max() <= 8
+    devices = [str(part.device) for part in (model.transformer, model.vae, model.text_encoder)]
+    assert devices == ["cuda:0", "cpu", "cpu"]
+
+
 def test_no_other_thread_gets_the_vae_while_a_clip_is_made(model):
     """It keeps a feature cache: an encode of a loader thread would spoil both clips."""
     taken: list[bool] = []

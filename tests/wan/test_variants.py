@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from wan_fixes.errors import UserError
@@ -33,6 +36,14 @@ def test_a_variant_agrees_with_itself(name: str):
 def test_the_experts_change_where_the_released_models_do():
     assert get_variant("WAN_2_2_T2V_A14B").boundary_ratio == 0.875
     assert get_variant("WAN_2_2_I2V_A14B").boundary_ratio == 0.9
+
+
+def test_names_and_folders_are_checked_without_torch():
+    """`wan check` must not wait for it."""
+    code = (
+        "import sys, wan_fixes.wan.variants, wan_fixes.hosts.standalone.model_files\nsys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_unknown_name_lists_the_known_ones():

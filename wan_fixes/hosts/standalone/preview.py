@@ -84,7 +84,7 @@ def sample_clip(
     frames:
         4n + 1.
     seed:
-        Of the starting noise, which is drawn on the CPU: every device makes the same clip. No other generator is used.
+        Of the starting noise, which is drawn on the CPU: the same for every device. No other generator is used.
     guidance_scale:
         1 is no guidance: the negative prompt is not used, and it takes half the time.
     device:
