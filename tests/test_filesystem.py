@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import ctypes
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +70,25 @@ def test_a_machine_without_a_mount_table_counts_as_local(tmp_path: Path, monkeyp
     monkeypatch.setattr(filesystem, "_LINUX_MOUNTS", tmp_path / "absent")
     monkeypatch.setattr(filesystem.sys, "platform", "linux")
     assert network_file_system(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (r"\\nas\share\runs", "network share"),
+        (r"\\?\UNC\nas\share\runs", "network share"),
+        (r"\\wsl.localhost\Ubuntu\home", "network share"),
+        (r"Z:\runs", "network drive"),
+        (r"C:\runs", None),
+        (r"\\?\C:\runs", None),
+    ],
+)
+def test_windows_shares_and_mapped_drives_count(
+    path: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive_types = SimpleNamespace(GetDriveTypeW=lambda root: {"Z:\\": 4, "C:\\": 3}[root])
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=drive_types), raising=False)
+    assert filesystem._windows_network_share(PureWindowsPath(path)) == expected
 
 
 def test_the_temporary_folder_of_this_machine_is_local(tmp_path: Path) -> None:

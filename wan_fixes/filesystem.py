@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import psutil
 
@@ -100,7 +100,7 @@ def _unescape(field: bytes) -> str:
     return os.fsdecode(head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest))
 
 
-def _windows_network_share(path: Path) -> str | None:
+def _windows_network_share(path: PurePath) -> str | None:
     """`network share` or `network drive`, or None. `\\\\wsl.localhost\\…` counts: it is 9p without locking."""
     drive = path.drive
     if drive.upper().startswith("\\\\?\\UNC\\"):

@@ -159,6 +159,17 @@ def test_a_trial_that_never_answers_does_not_block_for_good() -> None:
     assert breaker.allow()
 
 
+def test_once_disabled_it_lets_nothing_through_again() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker(0.5, 4, 10.0, clock)
+    breaker.disable()
+    for _ in range(20):
+        clock.now += 100.0
+        assert breaker.state == "open"
+        assert not breaker.allow()
+        breaker.record_success()
+
+
 def test_after_a_good_trial_a_single_failure_does_not_open_it() -> None:
     clock = Clock()
     breaker = opened(clock)

@@ -74,7 +74,7 @@ JUDGED: list[tuple[BaseException, ErrorType, str]] = [
     (HTTPStatusError(503), RECOVERABLE, "network"),
     (HTTPStatusError(404), RECOVERABLE, "http"),
     (urllib.error.HTTPError("http://x", 429, "slow down", {}, None), RECOVERABLE, "network"),  # type: ignore[arg-type]
-    (urllib.error.URLError(ConnectionRefusedError()), RECOVERABLE, "io"),
+    (urllib.error.URLError(ConnectionRefusedError()), RECOVERABLE, "network"),
     (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), RECOVERABLE, "format"),
     (ValueError("whatever"), RECOVERABLE, "other"),
     (UserWarning("odd frame rate"), WARNING, "warning"),
@@ -270,6 +270,8 @@ def test_a_module_that_always_fails_is_disabled_and_not_retried(manager: ErrorRe
     assert manager.policy.disabled_modules == {"Augment"}
     assert not manager.should_retry_operation("Augment", 0)
     assert manager.should_retry_operation("Other", 0)
+    assert not manager.breaker("Augment").allow()
+    assert manager.breaker("Other").allow()
 
 
 @pytest.mark.parametrize("kind", ["decode", "sample", "file_missing"])

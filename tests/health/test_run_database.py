@@ -334,6 +334,19 @@ def test_a_full_disk_for_hours_does_not_fill_the_memory(
     assert "oldest are lost" in caplog.text
 
 
+def test_what_could_not_be_written_until_the_end_is_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    database = RunDatabase(path)
+    run = database.start_run("train")
+    database.flush()
+    writer = database._writer
+    writer._connection = Faulty(writer._connection, sqlite3.OperationalError("database or disk is full"), 10**9)  # type: ignore[assignment]
+    run.event("note", "one")
+    run.event("note", "two")
+    with caplog.at_level(logging.WARNING):
+        database.close()
+    assert "2 records could not be written" in caplog.text
+
+
 def test_one_value_that_cannot_be_stored_does_not_take_others_along(database: RunDatabase) -> None:
     run = database.start_run("train")
     run.step(1, 0.1, 1e-4, 0.1)

@@ -38,6 +38,7 @@ class CircuitBreaker:
         self._failed: deque[bool] = deque(maxlen=min_calls * _WINDOW_PER_MINIMUM)
         self._opened_at: float | None = None
         self._trial_since: float | None = None
+        self._disabled = False
         self._lock = threading.Lock()
 
     @property
@@ -69,6 +70,11 @@ class CircuitBreaker:
         """A call failed. Returns True when this opened the breaker (again)."""
         return self._record(failed=True)
 
+    def disable(self) -> None:
+        """Let no call through any more, whatever the outcomes and however long ago."""
+        with self._lock:
+            self._disabled = True
+
     def _record(self, failed: bool) -> bool:
         with self._lock:
             now = self._clock()
@@ -91,6 +97,8 @@ class CircuitBreaker:
         return calls >= self._min_calls and sum(self._failed) > self._threshold * calls
 
     def _state(self, now: float) -> State:
+        if self._disabled:
+            return "open"
         if self._opened_at is None:
             return "closed"
         return "open" if now - self._opened_at < self._cooldown_seconds else "half_open"

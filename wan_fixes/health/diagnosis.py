@@ -48,7 +48,7 @@ _WINDOWS_IN_USE: Final = {32, 33}  # ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATI
 _WINDOWS_DISK_FULL: Final = {39, 112}  # ERROR_HANDLE_DISK_FULL, ERROR_DISK_FULL
 _TRANSIENT_HTTP_STATUS: Final = {408, 425, 429, 500, 502, 503, 504}
 
-# Classes of torch, requests, httpx, urllib3, botocore, http.client, PyAV, Pillow, filelock: names along the MRO.
+# Classes of torch, requests, httpx, urllib, urllib3, botocore, PyAV, Pillow, filelock: names along the MRO.
 _CLASS_KINDS: Final = {
     "OutOfMemoryError": "gpu_memory",
     "AcceleratorError": "gpu",
@@ -65,6 +65,7 @@ _CLASS_KINDS: Final = {
     "NetworkError": "network",
     "ProtocolError": "network",
     "RemoteProtocolError": "network",
+    "URLError": "network",
     "gaierror": "network",
     "DecoderNotFoundError": "format",
     "DemuxerNotFoundError": "format",

@@ -94,9 +94,10 @@ def _container_limit(root: Path) -> tuple[int, int] | None:
 def _gpu_mb(torch: Any) -> float | None:
     """What `torch` (a module, maybe half imported by another thread, or None) holds on accelerators."""
     for name in ("cuda", "xpu"):
-        backend = getattr(torch, name, None)
+        backend: Any = getattr(torch, name, None)
         # is_initialized first: asking for anything else would create a context of some hundred MB.
-        if backend is not None and getattr(backend, "is_initialized", bool)():
+        is_initialized = getattr(backend, "is_initialized", None)
+        if is_initialized is not None and is_initialized():
             return sum(backend.memory_reserved(device) for device in range(backend.device_count())) / _MB
     mps = getattr(torch, "mps", None)
     built = getattr(getattr(torch, "backends", None), "mps", None)

@@ -152,7 +152,8 @@ class ErrorRecoveryManager:
                     wait = backoff_seconds(retries, self._settings.retry_base_seconds, self._random)
                     self._retries += 1
                     self._seconds_waited += wait
-                logger.info("%s: trying again in %.1f s: %s", plain(operation), wait, plain(str(error)))
+                cause = describe(error, operation).cause
+                logger.info("%s: trying again in %.1f s: %s", plain(operation), wait, plain(cause))
             self._sleep(wait)
             retries += 1
 
@@ -221,7 +222,8 @@ class ErrorRecoveryManager:
         """Change `policy` to suit the patterns; returns what was changed, in words, and nothing when nothing was.
 
         Memory that ran out halves the loader threads. Transient failures that outnumber successes are retried once
-        only, since waiting did not help. A module that fails in nearly every call, whatever the item, is disabled.
+        only, since waiting did not help. A module that fails in nearly every call, whatever the item, is disabled:
+        its breaker stays open.
         """
         changes = []
         with self._lock:
@@ -234,6 +236,8 @@ class ErrorRecoveryManager:
                     self._acted_on[key] = pattern.count
                     self._policy = policy
                     changes.append(change)
+                    if pattern.module in policy.disabled_modules:
+                        self.breaker(pattern.module).disable()
         for change in changes:
             logger.warning("%s", plain(change))
         return changes
@@ -262,7 +266,7 @@ def _adapted(policy: RecoveryPolicy, pattern: FailurePattern, settings: Settings
         threads = policy.max_threads or os.cpu_count() or 1
         if threads > 1:
             lowered = threads // 2
-            return replace(policy, max_threads=lowered), f"{name}: loader threads lowered from {threads} to {lowered}"
+            return replace(policy, max_threads=lowered), f"{name}: at most {lowered} loader threads from now on"
     elif pattern.kind in TRANSIENT_KINDS:
         if often and policy.retry_attempts > 1:
             return replace(policy, retry_attempts=1), f"{name}: waiting does not help, so one retry only from now on"

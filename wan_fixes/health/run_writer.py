@@ -106,6 +106,8 @@ class BatchedWriter:
             self._changed.notify_all()
         atexit.unregister(self.close)
         self._thread.join(_FLUSH_SECONDS)
+        if self._waiting:
+            logger.warning("%d records could not be written to %s", len(self._waiting), plain(self._path))
         with self._connection_lock:
             self._connection.close()
 
