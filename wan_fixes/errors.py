@@ -76,6 +76,10 @@ class UserError(WanFixesError):
     """
 
 
+class NothingUsableError(UserError):
+    """Not one sample can be trained on. The command line has an exit code of its own for it."""
+
+
 class SampleError(WanFixesError):
     """One sample cannot be used. The run goes on without it."""
 

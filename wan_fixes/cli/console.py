@@ -8,7 +8,9 @@ import logging
 import math
 import sys
 import traceback
+from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 from tqdm import tqdm
 
-from wan_fixes.errors import UserError, WanFixesError
+from wan_fixes.errors import NothingUsableError, UserError, WanFixesError
 from wan_fixes.health.text import plain
 
 SHOWN_LIMIT = 4096  # characters: a path that is cut cannot be copied
@@ -37,17 +39,22 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+def say_above_bars(text: object) -> None:
+    """A line on standard error, above a progress bar instead of through it."""
+    tqdm.write(plain(text, limit=SHOWN_LIMIT), file=sys.stderr)
+
+
 class _BarFriendlyHandler(logging.Handler):
-    """Writes log lines above a progress bar instead of through it."""
+    """Sends log records to standard error without spoiling progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        say_above_bars(self.format(record))
 
 
 def _set_up_logging(debug: bool) -> bool:
     """Our warnings to standard error; with ``--debug`` everything. Each command begins with this."""
     handler = _BarFriendlyHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s" if debug else "%(message)s"))
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
     return debug
@@ -62,6 +69,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 def shown(text: object, style: str = "") -> Text:
     """A text from a user or a file as one safe line: control characters escaped, brackets left alone."""
     return Text(plain(text, limit=SHOWN_LIMIT), style=style)
+
+
+def name_within(path: str, folders: Iterable[str]) -> Text:
+    """A path without the folder that it lies in, of these; in full where it lies in none."""
+    for folder in folders:
+        if Path(path).is_relative_to(folder):
+            return shown(Path(path).relative_to(folder))
+    return shown(path)
 
 
 def why_and_fix(reason: str, fix: str) -> Text:
@@ -98,7 +113,7 @@ def report(error: BaseException) -> ExitCode:
         err.print(Text("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)
     if isinstance(error, WanFixesError):
         _say(error.what if error.path is None else f"{error.what}: {error.path}", error.reason, error.fix)
-        return ExitCode.USAGE if isinstance(error, UserError) else ExitCode.FAILED
+        return _code_of(error)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         _say(reason if error.filename is None else f"{reason}: {error.filename}", "", "--debug shows where it happened")
@@ -109,6 +124,12 @@ def report(error: BaseException) -> ExitCode:
         "report it with the lines above",
     )
     return ExitCode.FAILED
+
+
+def _code_of(error: WanFixesError) -> ExitCode:
+    if isinstance(error, NothingUsableError):
+        return ExitCode.NOTHING_USABLE
+    return ExitCode.USAGE if isinstance(error, UserError) else ExitCode.FAILED
 
 
 def _say(what: str, reason: str, fix: str) -> None:

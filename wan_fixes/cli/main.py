@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from wan_fixes import __version__
-from wan_fixes.cli import cache, check, stats
+from wan_fixes.cli import cache, check, stats, train
 from wan_fixes.cli.console import ExitCode, out, report, set_up_streams
 
 
@@ -54,6 +54,7 @@ def _root(
         typer.echo(ctx.get_help())
 
 
+app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("stats")(stats.stats)
 app.add_typer(cache.app, name="cache")

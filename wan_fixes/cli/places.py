@@ -7,9 +7,9 @@ from typing import Any
 
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
+from wan_fixes.hosts.standalone.preset import RUN_DATABASE_NAME
 from wan_fixes.hosts.standalone.reading import missing_path, read_json
 
-RUN_DATABASE_NAME = "runs.sqlite"
 _INDEX = "samples/v*/index.sqlite"
 
 

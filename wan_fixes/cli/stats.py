@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from wan_fixes.cli.console import AsJson, Debug, out, print_json, shown, why_and_fix
+from wan_fixes.cli.console import AsJson, Debug, name_within, out, print_json, shown, why_and_fix
 from wan_fixes.cli.places import find_run_database
 from wan_fixes.cli.tables import duration_text, facts_table, small_table
 from wan_fixes.errors import UserError
@@ -86,7 +86,8 @@ def show_run(view: RunView, *, modules: bool = True) -> None:
 
 def skipped_table(view: RunView) -> Any:
     """Every sample that was left out, with the reason and what helps."""
+    folders = [concept["path"] for concept in view.config.get("concepts", ()) if "path" in concept]
     table = small_table("left out", "why, and what helps")
     for sample in view.skipped_samples:
-        table.add_row(shown(Path(sample.path).name), why_and_fix(sample.reason, sample.fix))
+        table.add_row(name_within(sample.path, folders), why_and_fix(sample.reason, sample.fix))
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-from wan_fixes.errors import CriticalError, SampleError, UserError
+from wan_fixes.errors import CriticalError, NothingUsableError, SampleError
 from wan_fixes.pipeline.base import PipelineModule, SerialPipelineModule, SingleVariationRandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 
@@ -62,9 +62,9 @@ def report_incomplete(context: PipelineContext, batch_size: int, placeholders: i
 
 
 def refuse_empty_epoch(context: PipelineContext, batch_size: int, samples: int) -> None:
-    """Raise ``UserError``: not one batch can be made of an epoch's samples."""
+    """Raise ``NothingUsableError``: not one batch can be made of an epoch's samples."""
     reasons = [f"{samples} samples do not fill a batch of {batch_size} of one size"] if samples else []
-    raise UserError(
+    raise NothingUsableError(
         "there is nothing to train on",
         reason="; ".join([*reasons, *context.skip_summary()[:5]]),
         fix="lower the batch size, or run `wan check` on the preset to see each file's reason and fix",

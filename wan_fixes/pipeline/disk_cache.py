@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from wan_fixes.errors import CriticalError, EntryError, SampleError, UserError
+from wan_fixes.errors import CriticalError, EntryError, NothingUsableError, SampleError, UserError
 from wan_fixes.health import ErrorType
 from wan_fixes.pipeline.base import DiskCache
 from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
@@ -132,7 +132,7 @@ class ValidatedDiskCache(DiskCache):
     def start(self, out_variation: int) -> None:
         """Make what this epoch needs and the store does not have.
 
-        Raises ``UserError`` when not one sample is usable, ``CriticalError`` when caching cannot go on.
+        Raises ``NothingUsableError`` when not one sample is usable, ``CriticalError`` when caching cannot go on.
         """
         self.context.roster.open_epoch(out_variation)
         if self._groups is None:
@@ -387,7 +387,7 @@ class ValidatedDiskCache(DiskCache):
         )
 
     def _refuse_empty_epoch(self) -> None:
-        raise UserError(
+        raise NothingUsableError(
             "no usable sample is left",
             reason="; ".join(self.context.skip_summary()[:5]) or "balancing leaves none for this epoch",
             fix="run `wan check` on the preset to see each file's reason and fix",

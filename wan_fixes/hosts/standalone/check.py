@@ -102,6 +102,8 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
         of_file = inspect_image(path, max_pixels=settings.max_pixels_per_frame)
     of_caption = inspect_caption(concept, path, settings)
     both = [verdict for verdict in (of_file, of_caption) if verdict.status != "good"]
+    if of_file.status == "rejected":
+        both = [verdict for verdict in both if verdict.status == "rejected"]  # it is not trained with any prompt
     return FileVerdict(
         path=str(path),
         name=_name(concept, path),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import xxhash
 
-from wan_fixes.errors import SampleError, UserError
+from wan_fixes.errors import NothingUsableError, SampleError
 from wan_fixes.hosts.standalone.checkpoint import Progress
 from wan_fixes.hosts.standalone.definition import MASK_POSTFIXES, build_definition, pipeline_settings
 from wan_fixes.hosts.standalone.devices import Placement
@@ -98,7 +98,7 @@ class TrainingData:
 
 
 def require_files(preset: Preset) -> None:
-    """Raise ``UserError`` when no concept's folder holds a single clip or picture, before any model is loaded."""
+    """Raise ``NothingUsableError`` when no concept's folder holds a clip or picture, before any model is loaded."""
     for concept in preset.concepts:
         for file in scan_folder(concept.path, recursive=concept.include_subdirectories).files:
             is_mask = file.stem.endswith(tuple(MASK_POSTFIXES))
@@ -106,7 +106,7 @@ def require_files(preset: Preset) -> None:
                 return
     folders = ", ".join(concept.path for concept in preset.concepts)
     recursive = all(concept.include_subdirectories for concept in preset.concepts)
-    raise UserError(
+    raise NothingUsableError(
         "there is nothing to train on",
         path=folders,
         reason="no folder of a concept holds a clip or a picture",

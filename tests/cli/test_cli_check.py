@@ -1,0 +1,191 @@
+"""`wan check`: every file has a verdict with a reason, the exit code says whether training makes sense."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wan_fixes.hosts.standalone import read_preset
+from wan_fixes.hosts.standalone.check import check_files, inspect_file
+from wan_fixes.settings import SETTINGS_VARIABLE, Settings
+
+WritePreset = Callable[..., Path]
+
+
+def verdicts(result: Any) -> dict[str, dict[str, Any]]:
+    return {file["name"]: file for file in json.loads(result.stdout)["files"]}
+
+
+def test_good_and_bad_are_told_apart_and_named(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    (clips / "empty.mp4").write_bytes(b"")
+    (clips / "text.mp4").write_text("not a video at all", encoding="utf-8")
+    result = wan("check", write_preset(clips))
+    assert result.exit_code == 0
+    for text in ("good.mp4", "64x48, 16 fps, 1.5 s, h264", "empty.mp4", "the file is empty", "text.mp4", "a text file"):
+        assert text in result.stdout
+    assert "1 good, 0 warning, 2 rejected" in result.stdout
+
+
+def test_nothing_usable_exits_with_3(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    (clips / "good.mp4").write_bytes(b"")
+    result = wan("check", write_preset(clips))
+    assert result.exit_code == 3
+    assert "nothing can be trained on" in result.stderr
+    assert "concept clips has no clip that can be used" in result.stdout
+
+
+def test_a_concept_without_files_is_named(wan: Any, clips: Path, tmp_path: Path, write_preset: WritePreset) -> None:
+    empty = tmp_path / "nothing here"
+    empty.mkdir()
+    result = wan("check", write_preset(clips, empty))
+    assert result.exit_code == 0
+    assert f"concept nothing here has no clips: {empty}" in result.stdout
+    assert "clips: good.mp4" in result.stdout
+    assert wan("check", write_preset(empty)).exit_code == 3
+
+
+def test_json_is_all_there_is_on_stdout(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    (clips / "empty.mp4").write_bytes(b"")
+    preset = write_preset(clips, compile=True, no_such_field=1)
+    result = wan("check", preset, "--json")
+    assert result.exit_code == 0
+    answer = json.loads(result.stdout)
+    assert list(answer) == ["preset", "model_type", "frames", "fps", "files", "totals", "fields"]
+    assert answer["preset"] == str(preset)
+    assert (answer["model_type"], answer["frames"], answer["fps"]) == ("WAN_2_1_T2V_1_3B", 9, 16)
+    assert answer["totals"] == {"good": 1, "warning": 0, "rejected": 1}
+    assert {note["field"] for note in answer["fields"]} == {"compile", "no_such_field"}
+    (empty, good) = answer["files"]
+    assert list(good) == ["path", "name", "concept", "status", "reason", "fix", "facts"]
+    assert (good["path"], good["concept"], good["status"]) == (str(clips / "good.mp4"), "clips", "good")
+    assert (empty["status"], empty["reason"]) == ("rejected", "the file is empty")
+    assert empty["fix"]
+
+
+def test_fields_that_are_not_used_are_named(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    result = wan("check", write_preset(clips, no_such_field=1))
+    assert "no_such_field" in result.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows none of these characters in names")
+def test_a_file_name_is_text_and_never_markup(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    (clips / "[red]x[green]\x1b[2J.mp4").write_bytes(b"")
+    result = wan("check", write_preset(clips))
+    assert result.exit_code == 0
+    assert "[red]x[green]\\x1b[2J.mp4" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a file system that takes any bytes")
+def test_a_file_name_that_is_no_utf8_is_shown_and_checked(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    try:
+        (clips / name).write_bytes((clips / "good.mp4").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    preset = write_preset(clips)
+    assert "caf\\udce9.mp4" in wan("check", preset).stdout
+    assert verdicts(wan("check", preset, "--json"))[name]["status"] == "warning"
+
+
+def test_no_line_is_wider_than_80_columns(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    (clips / f"{'a name without a space '.replace(' ', '_') * 5}.mp4").write_bytes(b"")
+    result = wan("check", write_preset(clips))
+    table = result.stdout[: result.stdout.index("files for samples")]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "".join(line.split("│")[0].strip() for line in table.splitlines()).count("a_name_without_a_space_") == 5
+
+
+def test_a_model_folder_that_lacks_a_part_is_a_usage_error_after_the_verdicts(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    result = wan("check", write_preset(clips, base_model_name=str(model)))
+    assert result.exit_code == 2
+    assert "good.mp4" in result.stdout
+    assert str(model) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "reason"),
+    [
+        (None, "warning", "good.txt does not exist"),
+        (b"", "warning", "good.txt is empty"),
+        (b" \n\t\n", "warning", "good.txt is empty"),
+        ("Vögelchen".encode("latin-1"), "rejected", "not UTF-8"),
+        ("Vögelchen".encode("utf-8-sig"), "good", ""),
+    ],
+)
+def test_captions_are_checked_too(
+    wan: Any, clips: Path, write_preset: WritePreset, content: bytes | None, status: str, reason: str
+) -> None:
+    caption = clips / "good.txt"
+    caption.unlink()
+    if content is not None:
+        caption.write_bytes(content)
+    verdict = verdicts(wan("check", write_preset(clips), "--json"))["good.mp4"]
+    assert verdict["status"] == status
+    assert reason in verdict["reason"]
+
+
+def test_a_missing_caption_rejects_where_the_settings_say_skip(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    Path(os.environ[SETTINGS_VARIABLE]).write_text('{"missing_captions": "skip"}', encoding="utf-8")
+    (clips / "good.txt").unlink()
+    assert wan("check", write_preset(clips)).exit_code == 3
+
+
+def test_prompts_from_file_names_need_no_caption(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    (clips / "good.txt").unlink()
+    concept = {"path": str(clips), "text": {"prompt_source": "filename"}}
+    assert verdicts(wan("check", write_preset(concepts=[concept]), "--json"))["good.mp4"]["status"] == "good"
+
+
+def test_the_files_are_those_that_training_collects(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    for name in ("good-masklabel.mp4", ".hidden.mp4", "notes.md", "sub/inner.mp4"):
+        (clips / name).parent.mkdir(exist_ok=True)
+        (clips / name).write_bytes(b"")
+    assert set(verdicts(wan("check", write_preset(clips), "--json"))) == {"good.mp4"}
+    deep = {"path": str(clips), "include_subdirectories": True}
+    found = verdicts(wan("check", write_preset(concepts=[deep]), "--json"))
+    assert set(found) == {"good.mp4", str(Path("sub", "inner.mp4"))}
+
+
+def test_a_clip_that_vanishes_after_the_scan_is_a_verdict(clips: Path, write_preset: WritePreset) -> None:
+    preset = read_preset(write_preset(clips))
+    verdict = inspect_file(preset.concepts[0], clips / "gone.mp4", preset, Settings())
+    assert verdict.status == "rejected"
+    assert "does not exist" in verdict.reason
+
+
+def test_verdicts_come_in_the_order_of_the_files_and_progress_reaches_the_end(
+    clips: Path, write_preset: WritePreset
+) -> None:
+    for number in range(12):
+        (clips / f"{number:02}.mp4").write_bytes(b"")
+    seen: list[tuple[int, int]] = []
+    found = check_files(read_preset(write_preset(clips)), Settings(), lambda done, total: seen.append((done, total)))
+    assert [verdict.name for verdict in found] == [f"{number:02}.mp4" for number in range(12)] + ["good.mp4"]
+    assert seen == [(done, 13) for done in range(14)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("{", "not JSON"), ("[]", "not an object"), ('{"model_type": "FLUX_DEV_1"}', "not a WAN model type")],
+)
+def test_a_preset_that_cannot_be_used_exits_with_2(wan: Any, tmp_path: Path, text: str, reason: str) -> None:
+    preset = tmp_path / "preset.json"
+    preset.write_text(text, encoding="utf-8")
+    result = wan("check", preset)
+    assert result.exit_code == 2
+    assert str(preset) in result.stderr
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
