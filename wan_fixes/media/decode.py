@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Final
 
 import av
@@ -49,17 +50,17 @@ def decode_frames(
     if not timestamps:
         return _decode_by_counting(path, plan, clock, max_pixels)
     for margin in _SEEK_MARGINS:
-        frames = _Collector(path, timestamps, max_pixels)
         with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
             stream.thread_type = "AUTO"
+            unit = clock_of(stream)
+            frames = _Collector(path, plan, timestamps, unit, max_pixels)
             if margin is not None and plan.indices[0] > 0:
-                target = min(timestamps) - int(margin / clock_of(stream))
-                container.seek(target, stream=stream)
+                container.seek(min(timestamps) - int(margin / unit), stream=stream)
             for frame in _decode_span(container, stream, timestamps, clock):
                 frames.take(frame, frame.pts)
         if frames.complete() or plan.indices[0] == 0:
             break
-    return frames.result(plan)
+    return frames.result()
 
 
 def _decode_span(
@@ -94,7 +95,7 @@ def _decode_span(
 def _decode_by_counting(
     path: str | os.PathLike[str], plan: FramePlan, clock: Deadline, max_pixels: int
 ) -> npt.NDArray[np.uint8]:
-    frames = _Collector(path, plan.indices, max_pixels)
+    frames = _Collector(path, plan, plan.indices, None, max_pixels)
     with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
         stream.thread_type = "AUTO"
         for number, frame in enumerate(container.decode(stream)):
@@ -102,26 +103,39 @@ def _decode_by_counting(
             frames.take(frame, number)
             if number == max(plan.indices):
                 break
-    return frames.result(plan)
+    return frames.result()
 
 
 class _Collector:
     """Converts the wanted frames into one array as they come, and refuses damaged ones."""
 
-    def __init__(self, path: str | os.PathLike[str], wanted: tuple[int, ...], max_pixels: int) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        plan: FramePlan,
+        keys: tuple[int, ...],
+        unit: Fraction | None,
+        max_pixels: int,
+    ) -> None:
+        """`keys` tell the planned frames apart: time stamps of `unit` seconds, or counts when `unit` is None."""
         self._path = path
+        self._plan = plan
+        self._first_key = keys[0]
+        self._unit = unit
         self._max_pixels = max_pixels
         self._places: dict[int, list[int]] = {}
-        for place, key in enumerate(wanted):
+        for place, key in enumerate(keys):
             self._places.setdefault(key, []).append(place)
-        self._count = len(wanted)
         self._reformatter = VideoReformatter()
         self._pictures: npt.NDArray[np.uint8] | None = None
 
     def take(self, frame: av.VideoFrame, key: int | None) -> None:
         """Keep `frame` when `key` is wanted; raises SampleError when it is damaged, wanted or not."""
         if frame.is_corrupt:
-            raise damaged(self._path, f"FFmpeg had to conceal errors{_at(frame)}")
+            at = ""
+            if key is not None and self._unit is not None:
+                at = f" at {self._plan.times[0] + float((key - self._first_key) * self._unit):.3f} s"
+            raise damaged(self._path, f"FFmpeg had to conceal errors{at}")
         places = self._places.pop(key, None) if key is not None else None
         if places is None:
             return
@@ -130,7 +144,7 @@ class _Collector:
             check_picture_size(self._path, frame.width, frame.height, self._max_pixels)
             self._size = (frame.width, frame.height)
             height, width = (frame.width, frame.height) if orientation.swaps_sides else (frame.height, frame.width)
-            self._pictures = np.empty((self._count, height, width, 3), dtype=np.uint8)
+            self._pictures = np.empty((len(self._plan.indices), height, width, 3), dtype=np.uint8)
         # A clip that changes its size midway is scaled to the first size, as players do.
         width, height = self._size
         rgb = self._reformatter.reformat(frame, width, height, **rgb_conversion(frame))
@@ -143,13 +157,9 @@ class _Collector:
     def complete(self) -> bool:
         return not self._places
 
-    def result(self, plan: FramePlan) -> npt.NDArray[np.uint8]:
-        """All wanted frames; raises SampleError when some never came."""
+    def result(self) -> npt.NDArray[np.uint8]:
+        """All planned frames; raises SampleError when some never came."""
         if self._places or self._pictures is None:
             missing = min(place for places in self._places.values() for place in places)
-            raise damaged(self._path, f"the frame at {plan.times[missing]:.3f} s cannot be decoded")
+            raise damaged(self._path, f"the frame at {self._plan.times[missing]:.3f} s cannot be decoded")
         return self._pictures
-
-
-def _at(frame: av.VideoFrame) -> str:
-    return "" if frame.time is None else f" at {frame.time:.3f} s"

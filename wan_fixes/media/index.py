@@ -25,6 +25,8 @@ _ONE_FRAME_PER_PACKET: Final = frozenset((
     "magicyuv", "png", "qtrle", "rawvideo", "v210", "dvvideo", "jpeg2000",
 ))
 # fmt: on
+#: AVI knows no presentation times: for these, FFmpeg gives the packets rising times although frames change places.
+_REORDERED: Final = frozenset(("h264", "hevc", "vvc"))
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def _index_from_packets(
 ) -> FrameIndex | None:
     """None when the packets don't tell which frames are shown."""
     stream.codec_context.thread_count = 1  # one frame is decoded: starting threads would take longer
-    one_to_one = stream.codec_context.name in _ONE_FRAME_PER_PACKET
+    codec = stream.codec_context.name
+    one_to_one = codec in _ONE_FRAME_PER_PACKET and not ("avi" in container.format.name and codec in _REORDERED)
     first_frame: av.VideoFrame | None = None
     first_key: int | None = None
     key_seen = False

@@ -56,7 +56,10 @@ def open_video(
         stream = _choose_stream(path, container)
         context = stream.codec_context
         check_picture_size(path, context.width, context.height, max_pixels)
-        context.options = {"max_pixels": str(max_pixels)}  # for sizes that only the bit stream tells
+        options = {"max_pixels": str(max_pixels)}  # for sizes that only the bit stream tells
+        if context.name == "hevc":
+            options["err_detect"] = "explode"  # else damaged slices are neither reported nor marked
+        context.options = options
         yield container, stream
 
 

@@ -19,6 +19,8 @@ from wan_fixes.media.metadata import VideoMetadata
 _STEP_TOLERANCE: Final = 0.1
 #: A measured rate this near to the one in the header is that one, and the difference is rounding of time stamps.
 _RATE_TOLERANCE: Final = 0.002
+#: After a hole that being cut off leaves, there can be this many frames (pyramids of B-frames).
+_REORDERED_FRAMES: Final = 4
 _HDR_TRANSFERS: Final = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 
 
@@ -32,6 +34,8 @@ def probe(
     """
     clock = Deadline(deadline, path)
     index, facts = read_index(path, clock, max_pixels)
+    frames_read = len(index.timestamps)
+    _drop_ragged_end(index.timestamps)
     frame = index.first_frame
     check_picture_size(path, frame.width, frame.height, max_pixels)
     orientation = orientation_of(frame)
@@ -44,8 +48,8 @@ def probe(
     fps, last_duration = _rate(index, steps, facts["rate"], is_variable)
 
     warnings = []
-    if index.missing_packets:
-        promised = len(times) + index.missing_packets
+    if index.missing_packets or len(times) < frames_read:
+        promised = frames_read + index.missing_packets
         warnings.append(f"the file is cut off: {len(times)} of {promised} frames are there")
     if facts["pixel_aspect"] not in (0, 1):
         warnings.append(f"its pixels are not square ({facts['pixel_aspect']}): the picture will look squeezed")
@@ -71,6 +75,20 @@ def probe(
         path=os.fspath(path),
         timestamps=() if index.counted else tuple(index.timestamps),
     )
+
+
+def _drop_ragged_end(timestamps: list[int]) -> None:
+    """Drop the few last frames after a hole, in a clip that is of constant rate up to there.
+
+    Frames are stored out of order: a file that is cut off ends with some whose predecessors in time are lost.
+    """
+    steps = [b - a for a, b in itertools.pairwise(timestamps)]
+    if len(steps) <= 2 * _REORDERED_FRAMES:
+        return
+    usual = median(steps)
+    holes = [place for place, step in enumerate(steps) if step > 1.5 * usual]
+    if holes and holes[0] >= len(steps) - _REORDERED_FRAMES and not _is_variable(steps[: holes[0]]):
+        del timestamps[holes[0] + 1 :]
 
 
 def _is_variable(steps: list[int]) -> bool:
