@@ -63,7 +63,7 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(
         samples=draw(st.integers(0, 9)),
         stages=tuple(Stage(kind, draw(st.integers(2, 4))) for kind in before + serial + behind),
-        seed=draw(st.integers(-(2**31), 2**31)),
+        seed=draw(st.integers(-(2**31), 2**31).filter(lambda seed: seed != -1)),  # which would be another each time
         batch_size=batch_size,
         epochs=draw(st.integers(1, 3)),
         initial_epoch=draw(st.integers(0, 3)),
