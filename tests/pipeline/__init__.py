@@ -1,0 +1,1 @@
+"""What the validated modules promise, on whichever engine the pipeline runs."""

@@ -1,0 +1,29 @@
+"""Contexts for the tests of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wan_fixes.pipeline import PipelineContext
+
+from .toys import Clock, Contexts
+
+
+@pytest.fixture(scope="session")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contexts]:
+    made = Contexts(tmp_path_factory.mktemp("contexts"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def context(contexts: Contexts, clock: Clock) -> PipelineContext:
+    """A context that never waits, whose clock stands still, with a run of its own in the run database."""
+    return contexts.new(clock)
