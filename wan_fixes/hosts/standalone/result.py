@@ -34,7 +34,7 @@ class TrainResult:
     valid, skipped, failed:
         How many files were trained on, could not be used, and failed unexpectedly.
     cache_hits, cache_misses:
-        Cached items (latents and text embeddings) that were there, and that had to be made.
+        Cached items (latents and text embeddings) that were there when the run began, and that it had to make.
     seconds:
         How long each phase took: ``loading``, ``caching``, ``training``, ``saving``, ``total``.
     """

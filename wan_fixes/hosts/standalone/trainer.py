@@ -149,8 +149,8 @@ class _Trainer:
         host.emit("caching_started", latent_caching=preset.latent_caching)
         self.data.open_epoch()
         counts = self.data.record_samples()
-        hits, misses = self._cache_counts()
-        host.emit("caching_finished", **counts, cache_hits=hits, cache_misses=misses)
+        self.cache_hits, misses = self._cache_counts()
+        host.emit("caching_finished", **counts, cache_hits=self.cache_hits, cache_misses=misses)
         host.say(
             "samples_ready",
             f"{counts['valid']} samples are valid, {counts['skipped']} are skipped, {counts['failed']} failed",
@@ -346,7 +346,7 @@ class _Trainer:
 
     def _result(self, start: StartingPoint, lora: Path, checkpoint: Path, previews: tuple[Path, ...]) -> TrainResult:
         counts = self.host.database.sample_counts(self.host.run.id)
-        hits, misses = self._cache_counts()
+        _, misses = self._cache_counts()
         return TrainResult(
             run_id=self.host.run.id,
             finished=self.is_finished,
@@ -360,7 +360,7 @@ class _Trainer:
             failed=counts["failed"],
             left_out=self.host.remarks("skipped") + self.host.remarks("failed"),
             warnings=self.host.remarks("warning"),
-            cache_hits=hits,
+            cache_hits=self.cache_hits,
             cache_misses=misses,
             lora=lora,
             previews=previews,
