@@ -192,13 +192,19 @@ class ValidatedDiskCache(DiskCache):
         return item
 
     def handle_cache_corruption(self, cache_path: str) -> bool:
-        """Set the entry (a key, or the path of its file) aside. True: it is made again when it is next needed."""
+        """Set the entry (a key, or the path of its file) aside. True: it is made again when it is next needed.
+
+        False: this is no entry of a cache, and it is left alone.
+        """
         key = Path(cache_path).stem
+        try:
+            self.store.discard(key, "found damaged")
+        except ValueError:
+            return False
         with self._lock:
             self._corrupt += 1
         self.context.metrics.count("cache_corruptions")
         self.context.event("cache_corruption", f"cache entry {key} is damaged: it is made again", key=key)
-        self.store.discard(key, "found damaged")
         return True
 
     def get_cache_statistics(self) -> CacheStats:
