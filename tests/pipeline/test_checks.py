@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 from clips import write_clip
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from painted import paint_frame
 
@@ -21,6 +21,7 @@ from wan_fixes.settings import Settings
 BAD_NUMBERS = [float("nan"), float("inf"), -float("inf")]
 
 
+@settings(deadline=None)
 @given(
     shape=st.lists(st.integers(1, 5), min_size=0, max_size=4),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e5m2]),
@@ -64,6 +65,7 @@ def test_the_quick_check_lets_good_large_tensors_pass():
 NESTED_NAN = [torch.tensor([1.0, float("nan")]), float("nan"), float("inf")]
 
 
+@settings(deadline=None)
 @given(
     bad=st.sampled_from(NESTED_NAN),
     wraps=st.lists(st.sampled_from(["list", "tuple", "dict"]), min_size=1, max_size=5),

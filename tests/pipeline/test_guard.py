@@ -292,9 +292,9 @@ def test_more_failures_in_a_row_than_allowed_stop_the_run(context, strategy):
 
 
 def test_a_success_ends_the_row(context):
-    make = lambda module, variation, index, name: {"x": None if index % 4 in (1, 2) else 1}  # noqa: E731
+    make = lambda module, variation, index, name: {"x": None if index % 5 in (1, 2) else 1}  # noqa: E731
     reader = started(collector(60), guarded(context, make, max_failures=2))
-    assert [read_or_none(reader, "x", index) for index in range(60)] == [1, None, None, 1] * 15
+    assert [read_or_none(reader, "x", index) for index in range(60)] == [1, None, None, 1, 1] * 12
 
 
 def read_or_none(reader, name, index):

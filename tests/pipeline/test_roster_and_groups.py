@@ -127,7 +127,7 @@ def groups_of(samples):
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(samples=SAMPLES, dropped=st.sets(st.integers(0, 11)), epoch=st.integers(0, 5))
 def test_an_epoch_has_the_samples_that_mgds_would_give_it_without_the_dropped_ones(samples, dropped, epoch):
     roster = SampleRoster()

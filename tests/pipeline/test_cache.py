@@ -1,0 +1,371 @@
+"""ValidatedDiskCache: nothing is made twice, nothing bad is kept, and captions stay with their clips."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wan_fixes.errors import CriticalError, SampleError, UserError
+from wan_fixes.pipeline import CacheStats
+
+from .toys import events_of, samples_of
+from .world import NAN, World, concept_over, number_of, trained, write_sample
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(1, 7):
+        write_sample(tmp_path / "clips", number)
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def make(context, tmp_path, folder):
+    """A world over the folder and one cache; a second call stands for a second start."""
+
+    def make_world(**options):
+        concept = concept_over(folder, **options.pop("concept", {}))
+        fresh = replace(context, roster=type(context.roster)())
+        return World(options.pop("context", fresh), tmp_path / "cache", options.pop("concepts", [concept]), **options)
+
+    return make_world
+
+
+ALL = Counter(range(1, 7))
+ENCODED = [(number, 0) for number in range(1, 7)]
+
+
+def test_every_sample_is_made_once_and_given_with_its_own_caption(make):
+    world = make()
+    for epoch in range(3):
+        assert trained(world.epoch()) == ALL
+        assert world.encoded() == ((ENCODED, ENCODED) if epoch == 0 else ([], []))
+
+
+def test_a_second_start_encodes_nothing(make):
+    make().epoch()
+    second = make()
+    assert trained(second.epoch()) == ALL
+    assert second.encoded() == ([], [])
+    stats = second.image_cache.get_cache_statistics()
+    assert isinstance(stats, CacheStats)
+    assert (stats.hit_rate, stats.miss_rate, stats.corruption_count, stats.total_items) == (1.0, 0.0, 0, 6)
+    assert stats.cache_size_mb > 0 and stats.avg_access_time > 0
+
+
+def test_models_are_made_ready_once_and_only_when_something_is_to_be_encoded(make):
+    for expected in (1, 0):
+        world = make()
+        calls = []
+        world.image_cache.before_cache_fun = lambda calls=calls: calls.append("vae")
+        world.epoch()
+        assert len(calls) == expected
+
+
+def test_many_threads_give_what_one_gives(make):
+    one = {number_of(sample): sample["latent_image"].tolist() for sample in make().epoch()}
+    many = {number_of(sample): sample["latent_image"].tolist() for sample in make(threads=8).epoch()}
+    assert one == many
+
+
+def test_tensors_come_back_on_the_pipelines_device_and_values_as_they_were(make):
+    make().epoch()
+    [sample] = [sample for sample in make(buckets=3).epoch() if number_of(sample) == 5]
+    assert sample["crop_resolution"] == (1, 66)
+    assert sample["latent_image"].dtype == torch.float32
+
+
+# Samples that fail
+
+FAULTS = {
+    "an error of ours": lambda: SampleError("broken", fix="mend it", module="vae"),
+    "a foreign error": lambda: ValueError("broken"),
+    "nothing": lambda: "none",
+    "NaN": lambda: NAN,
+    "no element": lambda: torch.zeros(0),
+    "what cannot be stored": lambda: object(),
+}
+
+
+@pytest.mark.parametrize("stage", ["image", "text"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_sample_that_cannot_be_made_is_named_and_the_others_are_trained(make, context, stage, fault):
+    world = make(**{f"{stage}_fault": lambda number, variation: FAULTS[fault]() if number == 3 else None})
+    for _ in range(2):
+        assert trained(world.epoch()) == ALL - Counter([3])
+    [record] = samples_of(context).values()
+    assert record.path.endswith("clip3.num")
+    assert record.reason and record.module and record.fix
+    failed = world.encoded()[stage == "text"]
+    assert failed.count((3, 0)) == 1, "what failed is not tried again in the same run"
+
+
+def test_a_sample_that_failed_is_tried_again_by_the_next_start(make):
+    world = make(image_fault=lambda number, variation: NAN if number == 3 else None)
+    world.epoch()
+    mended = make()
+    assert trained(mended.epoch()) == ALL
+    assert mended.encoded() == ([(3, 0)], [(3, 0)])
+
+
+def test_what_concerns_all_samples_ends_the_caching_and_keeps_what_is_done(make):
+    def fault(number, variation):
+        return MemoryError("no memory left") if number == 4 else None
+
+    world = make(image_fault=fault)
+    with pytest.raises(CriticalError, match="no memory left"):
+        world.epoch()
+    again = make()
+    assert trained(again.epoch()) == ALL
+    redone = {number for number, _ in again.encoded()[0]}
+    assert 4 in redone and not redone & {1, 2, 3}
+
+
+def test_when_no_sample_is_left_it_says_why(make):
+    world = make(image_fault=lambda number, variation: SampleError("broken", reason=f"reason {number % 2}"))
+    with pytest.raises(UserError, match="3 times: reason") as caught:
+        world.epoch()
+    assert "no usable sample is left" in str(caught.value)
+    assert "wan check" in caught.value.fix
+
+
+def test_a_concept_that_is_switched_off_is_no_empty_epoch(make, folder, tmp_path):
+    write_sample(tmp_path / "other", 8)
+    world = make(concepts=[concept_over(folder, enabled=False), concept_over(tmp_path / "other")])
+    assert trained(world.epoch()) == Counter([8])
+
+
+def test_a_sample_may_fail_in_a_later_variation_only(make, context):
+    """With two variations a sample is encoded twice; the second time it may fail."""
+    fault = lambda number, variation: NAN if (number, variation) == (2, 1) else None  # noqa: E731
+    world = make(concept={"image_variations": 2, "text_variations": 3}, image_fault=fault)
+    assert trained(world.epoch()) == ALL
+    for _ in range(4):
+        assert trained(world.epoch()) == ALL - Counter([2])
+    assert [record.path.rsplit("/", 1)[-1] for record in samples_of(context).values()] == ["clip2.num"]
+
+
+def test_samples_that_come_round_only_because_others_failed_are_made_too(make):
+    """Ten samples of six files reach into the second variation; of five files they reach into other ones."""
+    fault = lambda number, variation: SampleError("broken") if number == 1 else None  # noqa: E731
+    for stage in ("image", "text"):
+        options = {"balancing": 5.0, "balancing_strategy": "SAMPLES", "image_variations": 7, "text_variations": 7}
+        world = make(concept=options, **{f"{stage}_fault": fault})
+        seen = [trained(world.epoch()) for _ in range(6)]
+        assert [sum(counts.values()) for counts in seen] == [5] * 6
+        assert sum(seen, Counter()) == Counter(dict.fromkeys(range(2, 7), 6))
+
+
+# Interruptions
+
+
+def test_ctrl_c_while_caching_keeps_what_is_done(make):
+    def fault(number, variation):
+        return KeyboardInterrupt() if number == 4 else None
+
+    with pytest.raises(KeyboardInterrupt):
+        make(image_fault=fault).epoch()
+    again = make()
+    assert trained(again.epoch()) == ALL
+    redone = {number for number, _ in again.encoded()[0]}
+    assert 4 in redone and not redone & {1, 2, 3}
+
+
+def test_ctrl_c_in_the_main_thread_ends_the_caching_at_once(make):
+    """The signal arrives while the main thread waits for the loader threads."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread only")
+    started = threading.Event()
+
+    def fault(number, variation):
+        if number == 3 and not started.is_set():
+            started.set()
+            _thread.interrupt_main(signal.SIGINT)
+
+    world = make(image_fault=fault, threads=2)
+    with pytest.raises(KeyboardInterrupt):
+        world.epoch()
+    done = {number for number, _ in world.encoded()[0]}
+    again = make()
+    assert trained(again.epoch()) == ALL
+    assert {number for number, _ in again.encoded()[0]} == set(range(1, 7)) - done
+
+
+# Damage
+
+
+def entries(cache):
+    return sorted(cache.store.folder.glob("entries/*/*.safetensors"))
+
+
+def damage(path):
+    """Flip the last byte: it belongs to a tensor."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x40
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "gone"])
+def test_a_damaged_entry_is_made_again_in_the_middle_of_an_epoch(make, how):
+    make().epoch()
+    world = make()
+    world.pipeline.start_next_epoch()
+    path = entries(world.image_cache)[0]
+    if how == "flipped":
+        damage(path)
+    elif how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-3] if how == "cut" else b"")
+    assert trained(list(world.pipeline)) == ALL
+    assert len(world.encoded()[0]) == 1
+    assert world.image_cache.get_cache_statistics().corruption_count == (how != "gone")
+    third = make()
+    assert trained(third.epoch()) == ALL
+    assert third.encoded() == ([], [])
+
+
+def test_two_entries_that_were_swapped_are_noticed(make):
+    make().epoch()
+    world = make()
+    first, second = entries(world.image_cache)[:2]
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    assert trained(world.epoch()) == ALL
+    assert len(world.encoded()[0]) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_an_entry_that_cannot_be_made_again_is_replaced_by_a_placeholder(make, folder, context, batch_size):
+    make().epoch()
+    world = make(batch_size=batch_size)
+    world.pipeline.start_next_epoch()
+    (folder / "clip3.num").unlink()
+    [lost] = [
+        path for path in entries(world.image_cache) if world.image_cache.store.get(path.stem)["latent_image"][0] == 3
+    ]
+    damage(lost)
+
+    samples = list(world.pipeline)
+    assert trained(samples) == ALL - Counter([3])
+    assert len(samples) % batch_size == 0
+    placeholders = [sample for sample in samples if sample["loss_weight"] == 0]
+    assert len(placeholders) == len(samples) - 5
+    assert all(torch.isfinite(sample["latent_image"]).all() for sample in placeholders)
+    assert all(number_of(sample) != 3 for sample in placeholders)
+    assert [path for path in samples_of(context) if path.endswith("clip3.num")]
+
+    after = world.epoch()
+    assert trained(after) == ALL - Counter([3]), "the next epoch goes on without it"
+
+
+def test_a_placeholder_leaves_the_concept_of_its_siblings_alone(make, folder):
+    concept = concept_over(folder)
+    world = make(concepts=[concept], batch_size=4)
+    weights = Counter(float(sample["loss_weight"]) for sample in world.epoch())
+    assert weights == {1.0: 6, 0.0: 2}
+    assert concept["loss_weight"] == 1.0
+    assert Counter(float(sample["loss_weight"]) for sample in world.epoch()) == weights
+
+
+def test_when_the_cache_can_no_longer_be_written_the_epoch_goes_on(make, monkeypatch, context):
+    make().epoch()
+    world = make()
+    world.pipeline.start_next_epoch()
+    damage(entries(world.image_cache)[0])
+
+    def full(key, item):
+        raise CriticalError("cache cannot be written", path="cache", reason="the disk is full")
+
+    monkeypatch.setattr(world.image_cache.store, "put", full)
+    assert trained(list(world.pipeline)) == ALL
+    assert "the disk is full" in samples_of(context, "warning")["cache"].reason
+
+
+def test_a_full_disk_ends_the_caching(make, monkeypatch):
+    world = make()
+
+    def full(key, item):
+        raise CriticalError("cache cannot be written", path="cache", reason="the disk is full")
+
+    monkeypatch.setattr(world.image_cache.store, "put", full)
+    with pytest.raises(CriticalError, match="the disk is full"):
+        world.epoch()
+
+
+def test_handle_cache_corruption_sets_an_entry_aside(make, context):
+    make().epoch()
+    world = make()
+    world.pipeline.start_next_epoch()
+    path = entries(world.image_cache)[0]
+    assert world.image_cache.handle_cache_corruption(str(path))
+    assert not path.exists()
+    assert events_of(context, "cache_corruption")[0].facts == {"key": path.stem}
+    assert not world.image_cache.handle_cache_corruption("/etc/passwd")
+    assert trained(list(world.pipeline)) == ALL
+
+
+def test_validate_cache_item(make):
+    cache = make().image_cache
+    good = {"latent_image": torch.zeros(2), "crop_resolution": (1, 2)}
+    assert cache.validate_cache_item(good)
+    for bad in ({}, {"crop_resolution": (1, 2)}, {**good, "latent_image": NAN}, {**good, "crop_resolution": None}):
+        assert not cache.validate_cache_item(bad)
+
+
+# Several at once
+
+
+def test_two_pipelines_share_a_cache(make, contexts, tmp_path):
+    """Like training and validation, or two runs at a time: both end well, and what one has made the other finds."""
+    worlds = [make(context=contexts.new()) for _ in range(2)]
+    results = [None, None]
+
+    def run(place):
+        results[place] = [trained(worlds[place].epoch()) for _ in range(2)]
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [[ALL, ALL]] * 2
+    third = make()
+    assert trained(third.epoch()) == ALL
+    assert third.encoded() == ([], [])
+
+
+def test_equal_files_share_an_entry_and_are_both_trained(make, folder):
+    write_sample(folder, 2, name="copy of 2")
+    world = make()
+    assert trained(world.epoch()) == ALL + Counter([2])
+    assert world.encoded() == (ENCODED, ENCODED)
+
+
+def test_of_equal_files_one_that_can_be_read_is_enough(make, folder):
+    write_sample(folder, 2, name="a copy of 2")
+    calls = Counter()
+
+    def fault(number, variation):
+        calls[number] += 1
+        return SampleError("a hiccup") if number == 2 and calls[2] == 1 else None
+
+    world = make(image_fault=fault)
+    assert trained(world.epoch()) == ALL + Counter([2])
+
+
+def test_an_epoch_on_a_complete_cache_is_quick(make):
+    make().epoch()
+    world = make()
+    world.epoch()
+    begun = time.perf_counter()
+    world.epoch()
+    assert time.perf_counter() - begun < 5
