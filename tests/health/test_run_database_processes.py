@@ -39,6 +39,8 @@ def child(code: str, path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 ECHO = """
+from wan_fixes.health import run_writer
+run_writer._EARLY_WRITE_ROWS = 10**9  # the clock alone decides when to write
 run = RunDatabase(path).start_run("train")
 print("ready", flush=True)
 for line in sys.stdin:
@@ -94,6 +96,16 @@ def test_a_run_lives_as_long_as_its_process(path: Path) -> None:
         process.kill()
         process.wait(CHILD_SECONDS)
         assert reader.runs()[0].status == "interrupted"
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="only where a dead process stays listed until it is asked about")
+def test_a_run_whose_process_died_unnoticed_reads_as_interrupted(path: Path) -> None:
+    with child(ECHO, path) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and left as a zombie
+        assert RunDatabase.open_readonly(path).runs()[0].status == "interrupted"
 
 
 def test_a_process_that_forgets_to_close_loses_nothing(path: Path) -> None:

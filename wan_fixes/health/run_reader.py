@@ -113,7 +113,6 @@ class RunReader:
     def _rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         try:
             with contextlib.closing(open_for_reading(self.path)) as connection:
-                connection.text_factory = _lenient_text
                 return connection.execute(statement, parameters).fetchall()
         except DatabaseFailure as error:
             raise UserError(
@@ -136,14 +135,9 @@ class RunReader:
         return "running" if alive else "interrupted"
 
 
-def _lenient_text(data: bytes) -> str:
-    """SQLite does not notice a flipped byte within a text; the rest of it is still worth reading."""
-    return data.decode("utf-8", "replace")
-
-
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except ValueError:  # damaged within the text
         value = None
     return value if isinstance(value, dict) else {"unreadable": text}

@@ -121,7 +121,7 @@ def set_aside(path: Path, reason: str) -> Path:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = _connected(path)
     try:
         _refuse_foreign(connection, path)
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -145,6 +145,13 @@ def _opened(path: Path) -> sqlite3.Connection:
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _connected(name: str | Path, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(name, uri=uri, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    # SQLite does not notice a flipped byte within a text; the rest of it is still worth reading.
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
     return connection
 
 
@@ -175,13 +182,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _opened_readonly(path: Path, option: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{option}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    connection = _connected(f"{path.absolute().as_uri()}?{option}", uri=True)
     try:
         _refuse_foreign(connection, path)
         connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
@@ -201,7 +202,7 @@ def _opened_elsewhere(path: Path) -> sqlite3.Connection:
         shutil.copyfile(path, copy)
         shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
         with contextlib.closing(sqlite3.connect(copy)) as source:
-            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection = _connected(":memory:")
             source.backup(connection)
     _refuse_foreign(connection, path)
     connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()

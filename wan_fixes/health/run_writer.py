@@ -98,7 +98,7 @@ class BatchedWriter:
     def close(self) -> None:
         """Write what waits and close the database."""
         if os.getpid() != self._pid:
-            return  # a forked child: closing there would take the log away from the parent
+            return  # a forked child must leave its parent's connection alone: https://sqlite.org/howtocorrupt.html, 2.6
         with self._changed:
             if self._closing:
                 return
