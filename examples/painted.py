@@ -49,7 +49,7 @@ def read_frame_number(picture: npt.NDArray[Any]) -> int | None:
     """The number painted into `picture`, or None when none can be read beyond doubt.
 
     `picture` is `[H, W, 3]` RGB, upright: uint8, or floating point in [0, 1] or [-1, 1]. A centred crop that takes
-    up to a fifth off the shorter side is still read.
+    up to an eighth off the shorter side is still read.
     """
     if picture.ndim != 3 or min(picture.shape[:2]) < 8:
         return None

@@ -49,7 +49,7 @@ def read_index(path: str | os.PathLike[str], deadline: Deadline, max_pixels: int
     """The frames of `path`, and the facts of its header; raises SampleError."""
     with open_video(path, deadline, max_pixels) as (container, stream), reading(path, deadline):
         facts = _header_facts(container, stream)
-        index = _index_from_packets(path, container, stream, deadline)
+        index = _index_from_packets(path, container, stream, deadline, max_pixels)
     if index is None:
         index = _index_by_decoding(path, deadline, max_pixels)
     return index, facts
@@ -67,7 +67,11 @@ def _header_facts(container: InputContainer, stream: VideoStream) -> dict[str, A
 
 
 def _index_from_packets(
-    path: str | os.PathLike[str], container: InputContainer, stream: VideoStream, deadline: Deadline
+    path: str | os.PathLike[str],
+    container: InputContainer,
+    stream: VideoStream,
+    deadline: Deadline,
+    max_pixels: int,
 ) -> FrameIndex | None:
     """None when the packets don't tell which frames are shown."""
     stream.codec_context.thread_count = 1  # one frame is decoded: starting threads would take longer
@@ -100,7 +104,9 @@ def _index_from_packets(
         if not one_to_one and first_frame is not None:
             break
     if first_frame is None:
-        raise damaged(path, "not one frame can be decoded")
+        # FFmpeg forgets the size of pictures that it refuses as too large.
+        or_large = "" if stream.codec_context.width else f", or its pictures have far more than {max_pixels} pixels"
+        raise damaged(path, f"not one frame can be decoded{or_large}")
     if cut_off is not None:
         del durations[cut_off]  # the last packet ends where the file does
         packets_seen -= 1

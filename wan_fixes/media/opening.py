@@ -23,9 +23,9 @@ CONTAINERS: Final = "mov,matroska,avi,flv,asf,mpegts,mpeg,mpegvideo,m4v,ogg,mxf,
 _CONTAINER_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 REENCODE: Final = "re-encode with: ffmpeg -i IN -c:v libx264 -crf 16 OUT.mp4, or remove it"
 
-#: What PyAV raises about a file's content. Most of FFmpeg's errors are FFmpegError; the others come from turning
-#: foreign numbers and strings into Python's.
-FOREIGN_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError)
+#: What PyAV raises about a file's content. FFmpeg's errors are FFmpegError; the others come from turning foreign
+#: numbers and strings into Python's, and (IndexError) from streams that appear while a file is read.
+FOREIGN_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, IndexError, MemoryError)
 
 _UNREADABLE: Final = "clip cannot be read"
 
@@ -45,6 +45,7 @@ def open_video(
             # An explicit protocol: a name such as "http:x.mp4" or "concat:a|b" stays the name of a file.
             "file:" + os.path.abspath(path),  # noqa: PTH100
             container_options=_CONTAINER_OPTIONS,
+            options=_decoder_limit(max_pixels),  # opening decodes a frame where the header says too little
             metadata_errors="replace",
             timeout=(deadline.remaining(), deadline.remaining()),
         )
@@ -56,7 +57,7 @@ def open_video(
         stream = _choose_stream(path, container)
         context = stream.codec_context
         check_picture_size(path, context.width, context.height, max_pixels)
-        options = {"max_pixels": str(max_pixels)}  # for sizes that only the bit stream tells
+        options = _decoder_limit(max_pixels)  # for sizes that only the bit stream tells
         if context.name == "hevc":
             options["err_detect"] = "explode"  # else damaged slices are neither reported nor marked
         context.options = options
@@ -78,6 +79,11 @@ def damaged(path: str | os.PathLike[str], detail: str) -> SampleError:
     return SampleError(
         _UNREADABLE, path=path, reason=f"its picture data is damaged: {detail}", fix=REENCODE, module="media"
     )
+
+
+def _decoder_limit(max_pixels: int) -> dict[str, str]:
+    """FFmpeg counts the pixels with padding, and only guards memory; pictures are measured again once decoded."""
+    return {"max_pixels": str(2 * max_pixels + (1 << 16))}
 
 
 def clock_of(stream: VideoStream) -> Fraction:
