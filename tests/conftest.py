@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from engine.toys import put_mgds_on_path
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+settings.register_profile("no deadline", deadline=None)  # a busy machine is slow, and that is no counterexample
+settings.load_profile("no deadline")
 put_mgds_on_path()  # here, before any test module chooses an engine by importing the pipeline
 
 
