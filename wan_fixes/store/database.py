@@ -29,6 +29,9 @@ BUSY_SECONDS = 30.0
 OPEN_SECONDS = 600.0  # another process may be rebuilding a large index just now
 APPLICATION_ID = 0x57414E46  # "WANF"
 
+# A message about a damaged file may quote bytes that are no text.
+SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
+
 _FIX_BY_MESSAGE = {
     "locked": "another program has kept it locked; close it and start again",
     "full": "free some space on that disk; nothing that was cached is lost",
@@ -101,14 +104,14 @@ class Database:
         with self._lock:
             try:
                 return work(self._live())
-            except sqlite3.DatabaseError as error:
+            except SQLITE_ERRORS as error:
                 if not _may_be_damage(error):
                     raise self._unusable(error) from error
                 logger.warning("%s: %s; looking at it again", self.path, error)
             self.close()
             try:
                 return work(self._live())
-            except sqlite3.DatabaseError as error:
+            except SQLITE_ERRORS as error:
                 raise self._unusable(error) from error
 
     def _live(self) -> sqlite3.Connection:
@@ -122,7 +125,7 @@ class Database:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self._opening():
                     self._connection = self._open()
-            except (sqlite3.DatabaseError, OSError) as error:
+            except (*SQLITE_ERRORS, OSError) as error:
                 raise self._unusable(error) from error
         return self._connection
 
@@ -202,13 +205,14 @@ class Database:
         try:
             with contextlib.closing(self._connect()) as connection:
                 return self._judge(connection)
-        except sqlite3.DatabaseError as error:
+        except SQLITE_ERRORS as error:
             if not _may_be_damage(error):
                 raise
             return str(error)
 
     def _judge(self, connection: sqlite3.Connection) -> str | None:
-        found = _tables(connection)
+        with _transaction(connection):  # a damaged header can make a file read-only
+            found = _tables(connection)
         if not found:
             return None
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
@@ -266,7 +270,8 @@ def _tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
-def _may_be_damage(error: sqlite3.DatabaseError) -> bool:
-    if type(error) is sqlite3.DatabaseError:  # "malformed", "not a database"
+def _may_be_damage(error: Exception) -> bool:
+    if type(error) in (sqlite3.DatabaseError, UnicodeDecodeError):  # "malformed", "not a database"
         return True
-    return isinstance(error, sqlite3.OperationalError) and not any(word in str(error) for word in _FIX_BY_MESSAGE)
+    # "readonly" too: SQLite says so of a file that was moved away under it, and of one with a damaged header
+    return isinstance(error, sqlite3.OperationalError) and not any(word in str(error) for word in ("locked", "full"))

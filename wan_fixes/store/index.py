@@ -90,9 +90,8 @@ class Index:
 
     def keys(self) -> list[str]:
         """All keys, sorted."""
-        return [
-            key for (key,) in self.database.read(lambda c: c.execute("SELECT key FROM entries ORDER BY key").fetchall())
-        ]
+        rows = self.database.read(lambda c: c.execute("SELECT key FROM entries ORDER BY key").fetchall())
+        return [key for (key,) in rows if type(key) is str]
 
     def put(self, row: Row, still_true: Callable[[], bool]) -> None:
         """Insert or replace a row, unless `still_true()`, asked inside the transaction, says otherwise."""
@@ -125,9 +124,11 @@ class Index:
         """Entries, their bytes, and how many files were ever discarded."""
 
         def work(connection: sqlite3.Connection) -> tuple[int, int, int]:
-            entries, size = connection.execute("SELECT count(*), coalesce(sum(size), 0) FROM entries").fetchone()
+            entries, size = connection.execute(
+                "SELECT count(*), total(size) FROM entries WHERE typeof(size) = 'integer'"
+            ).fetchone()
             (discarded,) = connection.execute("SELECT count(*) FROM discarded").fetchone()
-            return entries, size, discarded
+            return entries, int(size), discarded
 
         return self.database.read(work)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,16 +78,15 @@ class Quarantine:
     def forget(self, path: str | os.PathLike[str]) -> bool:
         """Take a file, and every other name of the same content, off the list; False when it was not on it."""
         name = _encode(path)
-        return self._database.write(
-            lambda connection: (
-                connection.execute(
-                    "DELETE FROM files WHERE path = ?1 OR content IN "
-                    "(SELECT content FROM files WHERE path = ?1 AND content != '')",
-                    (name,),
-                ).rowcount
-                > 0
-            )
-        )
+
+        def work(connection: sqlite3.Connection) -> bool:
+            contents = connection.execute("SELECT content FROM files WHERE path = ?", (name,)).fetchall()
+            connection.execute("DELETE FROM files WHERE path = ?", (name,))
+            known = [content for content in contents if content != (_UNREADABLE,)]
+            connection.executemany("DELETE FROM files WHERE content = ?", known)
+            return bool(contents)
+
+        return self._database.write(work)
 
     def close(self) -> None:
         """Close the database; the next use opens it again."""

@@ -225,7 +225,7 @@ class SampleStore:
 
     def keys(self) -> list[str]:
         """The keys of all indexed entries, sorted."""
-        return self._index.keys()
+        return [key for key in self._index.keys() if _KEY.fullmatch(key)]  # noqa: SIM118 - a method, not a dict's
 
     def rebuild_index(self) -> None:
         """Make the index anew from the headers of the entries. A file without a sound header gets no row."""
