@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from wan_fixes.health import RunDatabase
-from wan_fixes.hosts.standalone.preset import RUN_DATABASE_NAME
+from wan_fixes.health import RUN_DATABASE_NAME, RunDatabase
 
 
 @pytest.fixture

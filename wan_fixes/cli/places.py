@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import UserError
+from wan_fixes.health import RUN_DATABASE_NAME, run_database_path
 from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
-from wan_fixes.hosts.standalone.preset import RUN_DATABASE_NAME
 from wan_fixes.hosts.standalone.reading import missing_path, read_json
 
 _INDEX = "samples/v*/index.sqlite"
@@ -23,6 +23,7 @@ def find_run_database(place: Path) -> Path:
     if not folder.exists():
         raise _no_run(folder) if is_preset else missing_path(folder, "workspace")
     found = (path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RUN_DATABASE_NAME))
+    found = [path for path in (run_database_path(folder), *found) if path.is_file()]
     latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if latest is None:
         raise _no_run(folder)

@@ -5,12 +5,14 @@ from wan_fixes.health.memory import MemoryStats, memory_stats
 from wan_fixes.health.metrics import Metrics, total
 from wan_fixes.health.recovery import ErrorRecoveryManager
 from wan_fixes.health.run_database import Run, RunDatabase
+from wan_fixes.health.run_place import RUN_DATABASE_NAME, run_database_path
 from wan_fixes.health.run_reader import RunReader
 from wan_fixes.health.run_records import EventRecord, ModuleTime, RunRecord, SampleRecord, StepRecord
 from wan_fixes.health.taxonomy import ErrorType, FailurePattern, FailureRecord, RecoveryPolicy, RecoveryStrategy
 from wan_fixes.health.text import mask_secrets, plain
 
 __all__ = [
+    "RUN_DATABASE_NAME",
     "CircuitBreaker",
     "ErrorRecoveryManager",
     "ErrorType",
@@ -31,5 +33,6 @@ __all__ = [
     "mask_secrets",
     "memory_stats",
     "plain",
+    "run_database_path",
     "total",
 ]

@@ -98,7 +98,7 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         return len(self._order)
 
     def start(self, variation: int) -> None:
-        self.context.roster.open_epoch(variation)
+        self.context.open_epoch(variation)
         self.context.roster.close_epoch()  # from here on an index means one sample, also for those that fail now
         buckets = self._buckets()
         self._order = self._shuffle(buckets)
@@ -216,7 +216,7 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
         return known if self._at_the_end else max(len(self._order), known)
 
     def start(self, variation: int, start_index: int) -> None:
-        self.context.roster.open_epoch(variation)
+        self.context.open_epoch(variation)
         self._order = list(range(self._get_previous_length(self.resolution_in_name)))
         self._get_rand(variation).shuffle(self._order)
         self._next = 0

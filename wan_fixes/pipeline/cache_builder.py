@@ -25,6 +25,7 @@ class CacheBuilder:
     """Runs jobs through `encode(key, index, variation)`.
 
     A sample whose encoding raises ``SampleError`` goes to `skip(index, error)`; any other error ends the building.
+    `at_once` lowers how many run at the same time, when memory has run out before.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class CacheBuilder:
         encode: Callable[[str, int, int], None],
         skip: Callable[[int, SampleError], None],
         executor: Executor,
+        at_once: int | None = None,
     ) -> None:
+        self._at_once = at_once
         self._encode = encode
         self._skip = skip
         self._executor = executor
@@ -42,7 +45,7 @@ class CacheBuilder:
         """Make the entries; returns how many were made."""
         made = 0
         with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
-            for _, future in fan_out(self._executor, self._make, jobs):
+            for _, future in fan_out(self._executor, self._make, jobs, self._at_once):
                 made += future.result()
                 bar.update()
                 bar.set_postfix(skipped=bar.n - made)

@@ -139,6 +139,12 @@ class PipelineContext:
 
     # What happened
 
+    def open_epoch(self, epoch: int) -> None:
+        """Called by each sink when it starts an epoch: dropped samples leave, what failed often is adapted to."""
+        if self.roster.open_epoch(epoch):
+            for change in self.recovery.reconfigure_pipeline(self.recovery.failure_patterns()):
+                self.event("reconfigured", change)
+
     def skip(self, index: int | None, error: SampleError, sample: str | None = None) -> None:
         """Leave a sample out and say so once: roster, quarantine, run database, log.
 

@@ -134,7 +134,7 @@ class ValidatedDiskCache(DiskCache):
 
         Raises ``NothingUsableError`` when not one sample is usable, ``CriticalError`` when caching cannot go on.
         """
-        self.context.roster.open_epoch(out_variation)
+        self.context.open_epoch(out_variation)
         if self._groups is None:
             self._groups = self._read_groups()
             self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
@@ -298,7 +298,9 @@ class ValidatedDiskCache(DiskCache):
             wanted=wanted,
         )
         started = time.perf_counter()
-        builder = CacheBuilder(self._encode_and_store, self._skip, self._state.executor)
+        builder = CacheBuilder(
+            self._encode_and_store, self._skip, self._state.executor, self.context.recovery.policy.max_threads
+        )
         made = builder.run(missing)
         self.context.event(
             "caching_finished",

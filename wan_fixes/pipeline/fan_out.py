@@ -15,15 +15,17 @@ JOBS_PER_THREAD = 2
 
 
 def fan_out(
-    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item]
+    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], at_once: int | None = None
 ) -> Iterator[tuple[Item, Future[Result]]]:
     """Run `work` on each item; yields the item and its finished future as they finish.
 
-    When the caller stops early (an exception, Ctrl-C) what has not begun is cancelled, and what has is waited for.
+    `at_once` lowers how many run at the same time; None: as many as the executor has threads. When the caller stops
+    early (an exception, Ctrl-C) what has not begun is cancelled, and what has is waited for.
     """
     waiting = iter(items)
     pending: dict[Future[Result], Item] = {}
-    width = getattr(executor, "_max_workers", 4) * JOBS_PER_THREAD
+    threads = getattr(executor, "_max_workers", 4)
+    width = at_once if at_once is not None and at_once < threads else threads * JOBS_PER_THREAD
     try:
         while True:
             pending |= {executor.submit(work, item): item for item in islice(waiting, width - len(pending))}

@@ -46,11 +46,14 @@ class SampleRoster:
         """True when the sample takes no part in the present epoch."""
         return index in self._dropped
 
-    def open_epoch(self, epoch: int) -> None:
-        """Called by each sink when it starts an epoch: what was dropped during the last one leaves now."""
+    def open_epoch(self, epoch: int) -> bool:
+        """Called by each sink when it starts an epoch: what was dropped during the last one leaves now.
+
+        True for the first sink of an epoch.
+        """
         with self._lock:
             if epoch == self._epoch:
-                return
+                return False
             self._epoch = epoch
             self._order_is_fixed = False
             left = {**self._dropped, **self._pending}
@@ -58,6 +61,7 @@ class SampleRoster:
             if kept_out.keys() != self._dropped.keys():
                 self._version += 1
             self._dropped, self._pending = kept_out, {}
+            return True
 
     def close_epoch(self) -> None:
         """Called by the sorting once the order is drawn: from here on it must not move."""

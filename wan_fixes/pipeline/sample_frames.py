@@ -62,7 +62,8 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
     def start(self, variation: int) -> None:
         """Measure every clip in the pipeline's threads and drop those that cannot serve."""
         indices = range(self.length())
-        work = fan_out(self._state.executor, lambda index: self.plan(variation, index), indices)
+        at_once = self.context.recovery.policy.max_threads
+        work = fan_out(self._state.executor, lambda index: self.plan(variation, index), indices, at_once)
         for index, future in tqdm(work, total=len(indices), desc="checking clips", unit="clip"):
             try:
                 future.result()

@@ -58,7 +58,7 @@ class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
         return len(self._current_plan())
 
     def start(self, variation: int) -> None:
-        self.context.roster.open_epoch(variation)
+        self.context.open_epoch(variation)
         self._groups = read_groups(
             lambda name, index: self._get_previous_item(0, name, index),
             self._get_previous_length(self.balancing_in_name or self.names[0]),

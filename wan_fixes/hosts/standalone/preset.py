@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wan_fixes.health import run_database_path
 from wan_fixes.hosts.standalone.concepts import Concept
 from wan_fixes.hosts.standalone.reading import FieldNote
 from wan_fixes.hosts.standalone.samples import SampleDefinition
 from wan_fixes.wan.variants import WanVariant, get_variant
 
 DEFAULT_SEED = 42
-RUN_DATABASE_NAME = "runs.sqlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class Preset:
     @property
     def run_database(self) -> Path:
         """Where the runs of this workspace are recorded."""
-        return self.workspace_dir / RUN_DATABASE_NAME
+        return run_database_path(self.workspace_dir)
 
     @property
     def checkpoint_dir(self) -> Path:
