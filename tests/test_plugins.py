@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from wan_fixes.errors import UserError
 from wan_fixes.hookspecs import PROJECT_NAME, hookimpl
 from wan_fixes.plugin import WanFixesPlugin, plugin
-from wan_fixes.plugins import get_plugin_manager
+from wan_fixes.plugins import call_hooks, get_plugin_manager
 from wan_fixes.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -210,3 +211,46 @@ def test_a_folder_without_plugin_py_is_named(install, folder: Path, caplog: pyte
 def test_ours_registers_the_wan_models() -> None:
     names = [model.name for model in plugin.onetrainer_register_models()]
     assert "WAN_2_1_T2V_1_3B" in names
+
+
+FAILING_GUEST = """
+    from wan_fixes.errors import UserError
+    from wan_fixes.hookspecs import hookimpl
+
+    @hookimpl
+    def onetrainer_rewrite_pipeline(definition, context):
+        definition[0].append("half done")
+        definition.append("half done")
+        raise KeyError("a guest's own mistake")
+
+    @hookimpl
+    def onetrainer_training_event(name, payload):
+        raise RuntimeError("a guest's own mistake")
+
+    @hookimpl
+    def onetrainer_before_model_load(model_type, base_model, config):
+        raise UserError("this model is refused", path=base_model)
+"""
+
+
+def test_a_guest_that_fails_in_a_hook_is_passed_over_and_undone(
+    install, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_plugin(folder / "failing", FAILING_GUEST)
+    manager = get_plugin_manager(Settings(plugin_folders=[path]))
+    seen = []
+    monkeypatch.setattr("wan_fixes.pipeline.rewrite.rewrite_definition", lambda given, _: seen.append(repr(given)))
+    definition = [["module"], None]
+    with caplog.at_level(logging.WARNING):
+        call_hooks(manager, "onetrainer_rewrite_pipeline", definition=definition, context=None)
+        call_hooks(manager, "onetrainer_training_event", name="run_started", payload={})
+    assert definition == [["module"], None]
+    assert seen == ["[['module'], None]"], "ours comes last, and sees nothing of the guest's half-done work"
+    assert caplog.text.count("a guest's own mistake") == 2
+    assert path in caplog.text
+
+
+def test_a_guest_may_refuse_a_model(install, folder: Path) -> None:
+    manager = get_plugin_manager(Settings(plugin_folders=[write_plugin(folder / "refusing", FAILING_GUEST)]))
+    with pytest.raises(UserError, match="this model is refused"):
+        call_hooks(manager, "onetrainer_before_model_load", model_type="WAN", base_model="models/wan", config={})

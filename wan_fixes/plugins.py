@@ -18,10 +18,11 @@ from typing import Any
 import pluggy
 
 from wan_fixes import hookspecs
+from wan_fixes.errors import WanFixesError
 from wan_fixes.plugin import plugin as own_plugin
 from wan_fixes.settings import Settings
 
-__all__ = ["get_plugin_manager"]
+__all__ = ["call_hooks", "get_plugin_manager"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,40 @@ def get_plugin_manager(settings: Settings) -> pluggy.PluginManager:
     for folder in settings.plugin_folders:
         _add(manager, folder, lambda folder=folder: _load_folder(folder))  # type: ignore[misc]
     return manager
+
+
+def call_hooks(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[Any]:
+    """Call `hook` of each plugin, those by others first; returns what they returned, without None.
+
+    An error of ours (a plugin refuses a model) is raised. Anything else that a plugin by others raises is logged,
+    what it did to a list among the arguments is undone, and the rest go on: a guest must not end a training.
+    """
+    results = []
+    plugins = [plugin for _, plugin in manager.list_name_plugin() if plugin is not None]
+    for plugin in reversed(plugins):
+        caller = manager.subset_hook_caller(hook, remove_plugins=[other for other in plugins if other is not plugin])
+        before = {name: _copied(value) for name, value in arguments.items() if isinstance(value, list)}
+        try:
+            results += caller(**arguments)
+        except Exception as error:
+            if plugin is own_plugin or isinstance(error, WanFixesError):
+                raise
+            for name, value in before.items():
+                arguments[name][:] = value
+            logger.warning(
+                "plugin %s failed in %s and was passed over: %s: %s",
+                manager.get_name(plugin),
+                hook,
+                type(error).__name__,
+                error,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+    return results
+
+
+def _copied(nested: list[Any]) -> list[Any]:
+    """The list and the lists in it anew, with the same things in them."""
+    return [_copied(part) if isinstance(part, list) else part for part in nested]
 
 
 def _add(manager: pluggy.PluginManager, name: str, load: Callable[[], Any]) -> None:

@@ -18,6 +18,7 @@ from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.media import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, scan_folder
 from wan_fixes.pipeline.base import MGDS, PipelineState, TrainDataLoader
 from wan_fixes.pipeline.upstream import is_collector, unwrap
+from wan_fixes.plugins import call_hooks
 
 
 class TrainingData:
@@ -35,7 +36,7 @@ class TrainingData:
         self._placement = placement
         self._inline = not preset.latent_caching
         definition = build_definition(preset, model, host.context, use_part=placement.use)
-        host.plugins.hook.onetrainer_rewrite_pipeline(definition=definition, context=host.context)
+        call_hooks(host.plugins, "onetrainer_rewrite_pipeline", definition=definition, context=host.context)
         self._state = PipelineState(preset.dataloader_threads)
         # On the CPU: whole clips are too large for a GPU that also holds the model. Encoders move what they take.
         self._dataset = MGDS(

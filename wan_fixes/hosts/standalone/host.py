@@ -14,7 +14,7 @@ from wan_fixes.health import Run, RunDatabase, plain
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.hosts.standalone.result import SampleRemark
 from wan_fixes.pipeline import PipelineContext
-from wan_fixes.plugins import get_plugin_manager
+from wan_fixes.plugins import call_hooks, get_plugin_manager
 from wan_fixes.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class HostRun:
 
     def emit(self, name: str, **payload: Any) -> None:
         """Tell the plugins and the listener that something happened."""
-        self.plugins.hook.onetrainer_training_event(name=name, payload=payload)
+        call_hooks(self.plugins, "onetrainer_training_event", name=name, payload=payload)
         if self.listener is not None:
             self.listener(name, payload)
 
