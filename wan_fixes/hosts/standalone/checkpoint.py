@@ -182,7 +182,7 @@ def _to_bytes(state: TrainingState) -> bytes:
 def _split_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """An optimizer's state as JSON values and tensors apart."""
     values: dict[str, dict[str, Any]] = {}
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for index, entry in state["state"].items():
         values[str(index)] = {name: value for name, value in entry.items() if not torch.is_tensor(value)}
         tensors |= {f"optimizer/{index}/{name}": value for name, value in entry.items() if torch.is_tensor(value)}
@@ -205,5 +205,6 @@ def _checksum(tensors: Mapping[str, torch.Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        data: Any = tensor.reshape(-1).view(torch.uint8).numpy()  # a buffer, which its type does not say
+        digest.update(data)
     return digest.hexdigest()

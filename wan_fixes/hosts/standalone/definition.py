@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 MASK_POSTFIXES = ["-masklabel", "-condlabel"]
 """Endings of OneTrainer's masks and conditioning images, which are no samples."""
 
-_PIXELS = {"range_min": -1.0, "range_max": 1.0}  # what the VAE takes
+DARKEST, BRIGHTEST = -1.0, 1.0
+"""What the VAE takes black and white for."""
 
 _LATENTS = ["latent_image", "crop_resolution", "image_path"]
 _TEXTS = ["text_encoder_hidden_state", "cleaned_prompt"]
@@ -115,9 +116,10 @@ def _load(model: WanModel, context: PipelineContext) -> list[Any]:
         ValidatedImageLoader(
             path_in_name="image_path",
             image_out_name="image",
+            range_min=DARKEST,
+            range_max=BRIGHTEST,
             supported_extensions=IMAGE_EXTENSIONS,
             context=context,
-            **_PIXELS,
         ),
         SafeVideoFrameSampler(
             path_in_name="image_path",
@@ -130,11 +132,12 @@ def _load(model: WanModel, context: PipelineContext) -> list[Any]:
             path_in_name="image_path",
             target_frame_count_in_name="settings.target_frames",
             video_out_name="image",
+            range_min=DARKEST,
+            range_max=BRIGHTEST,
             target_frame_rate=model.variant.fps,
             supported_extensions=VIDEO_EXTENSIONS,
             context=context,
             frame_plan_in_name="frame_plan",
-            **_PIXELS,
         ),
         ImageToVideo(in_name="image", out_name="image"),
     ]

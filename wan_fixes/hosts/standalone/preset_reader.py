@@ -298,13 +298,13 @@ class _Parts:
             "optimizer", OPTIMIZERS, "set it to ADAMW, which takes the same learning rates as most others"
         )
         fallback = OptimizerSettings(name=name, weight_decay=0.01 if name == "ADAMW" else 0.0)
-        numbers = {
+        given: dict[str, Any] = {
             part: reader.number(part, minimum=0)
             for part in ("beta1", "beta2", "eps", "weight_decay", "momentum", "dampening")
             if reader.value(part) is not None
         }
         return dataclasses.replace(
-            fallback, **numbers, amsgrad=reader.boolean("amsgrad"), nesterov=reader.boolean("nesterov")
+            fallback, **given, amsgrad=reader.boolean("amsgrad"), nesterov=reader.boolean("nesterov")
         )
 
     def _device(self) -> str | None:
