@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "constraints.txt", "plugin.py", "LICENSE")
 FILES += ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
-FOLDERS = ("wan_fixes", "ui", "docs", "examples", "tests")
+FOLDERS = (".ci", "wan_fixes", "ui", "docs", "examples", "benchmarks", "tests")
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.py[cod]", "*.egg-info", ".*", "quickstart-output")
 
 
@@ -86,7 +86,14 @@ def test_the_wheel_has_its_commands_and_licence(dist: Path) -> None:
 
 
 def test_the_sdist_holds_what_the_repository_needs(sdist_names: set[str]) -> None:
-    needed = {*FILES, "docs/architecture.md", "examples/quickstart.sh", "examples/quickstart.py", "tests/run.sh"}
+    needed = {
+        *FILES,
+        "docs/architecture.md",
+        "examples/quickstart.sh",
+        "examples/quickstart.py",
+        "tests/run.sh",
+        ".ci/venv.sh",
+    }
     assert needed - sdist_names == set()
     assert not [name for name in sdist_names if "__pycache__" in name]
 

@@ -37,7 +37,7 @@ def check(
 
     preset = read_preset(preset_path)
     verdicts = _inspect(preset, Settings.load())
-    counts = Counter(verdict.status for verdict in verdicts)
+    counts: Counter[str] = Counter(verdict.status for verdict in verdicts)
     if as_json:
         print_json(
             {

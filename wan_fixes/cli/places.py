@@ -22,8 +22,8 @@ def find_run_database(place: Path) -> Path:
     folder = _from_preset(place, "workspace_dir") if is_preset else place.absolute()
     if not folder.exists():
         raise _no_run(folder) if is_preset else missing_path(folder, "workspace")
-    found = (path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RUN_DATABASE_NAME))
-    found = [path for path in (run_database_path(folder), *found) if path.is_file()]
+    below = (path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RUN_DATABASE_NAME))
+    found = (path for path in (run_database_path(folder), *below) if path.is_file())
     latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     if latest is None:
         raise _no_run(folder)

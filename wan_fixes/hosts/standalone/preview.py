@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -178,7 +179,9 @@ def write_mp4(path: Path | str, clip: np.ndarray, *, fps: int) -> Path:
 def _evaluating(modules: list[torch.nn.Module | None], device: torch.device | None = None) -> Iterator[None]:
     """Modules in evaluation mode, on `device` if one is given; afterwards each is as and where it was."""
     present = [module for module in modules if module is not None]
-    before = [({name: m.training for name, m in module.named_modules()}, module.device) for module in present]
+    before: list[tuple[dict[str, bool], Any]] = [
+        ({name: m.training for name, m in module.named_modules()}, module.device) for module in present
+    ]
     try:
         for module in present:
             module.eval()
