@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -26,14 +28,22 @@ def _yuv(colour: tuple[int, int, int], matrix: tuple[float, float], full_range: 
     return [round(16 + 219 * luma), *(round(128 + 224 * value) for value in chroma)]
 
 
-def _write(path: Path, size: tuple[int, int], matrix: tuple[float, float], full_range: bool, tag: str | None) -> Path:
+def _write(
+    path: Path,
+    size: tuple[int, int],
+    matrix: tuple[float, float],
+    full_range: bool,
+    tag: str | None,
+    encoder: str = "libx264",
+    options: Mapping[str, str] = MappingProxyType({"qp": "0", "preset": "ultrafast"}),
+) -> Path:
     """One flat frame per colour, lossless, so that nothing but the conversion can change it."""
     width, height = size
-    options = {"qp": "0", "preset": "ultrafast"}
+    options = dict(options)
     if tag:
         options["colorspace"] = str(_TAGS[tag])
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=16, options=options)
+        stream = container.add_stream(encoder, rate=16, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         if full_range:
             stream.codec_context.color_range = 2
@@ -64,6 +74,16 @@ def test_colours_come_back(tmp_path: Path, size, matrix, tag, full_range: bool):
     pictures = decode_frames(path, plan_frames(probe(path), count=len(_COLOURS), fps=None), deadline=20)
     seen = pictures[:, size[1] // 2, size[0] // 2].astype(int)
     assert np.abs(seen - np.array(_COLOURS)).max() <= 3, seen
+
+
+@pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
+def test_a_range_that_only_the_tag_tells_is_respected(tmp_path: Path, full_range: bool):
+    """FFV1 keeps the pixel format yuv420p for both ranges, unlike H.264, whose full range decodes as yuvj420p."""
+    path = _write(tmp_path / "ranges.mkv", (320, 240), _BT601, full_range, None, encoder="ffv1", options={})
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).format.name == "yuv420p"
+    pictures = decode_frames(path, plan_frames(probe(path), count=len(_COLOURS), fps=None), deadline=20)
+    assert np.abs(pictures[:, 120, 160].astype(int) - np.array(_COLOURS)).max() <= 3
 
 
 def test_ten_bits_and_rgb_streams_keep_their_colours(tmp_path: Path):

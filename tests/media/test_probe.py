@@ -75,7 +75,7 @@ def test_the_first_stream_of_moving_pictures_is_taken_not_the_cover(tmp_path: Pa
     with av.open(str(path), "w") as container:
         art = container.add_stream("mjpeg", rate=1)
         art.width, art.height, art.pix_fmt = 48, 48, "yuvj420p"
-        art.disposition = type(art.disposition).attached_pic
+        art.disposition = type(art.disposition).attached_pic.value
         video = container.add_stream("libx264", rate=16)
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
         container.mux(art.encode(cover))

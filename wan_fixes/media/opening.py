@@ -23,6 +23,11 @@ CONTAINERS: Final = "mov,matroska,avi,flv,asf,mpegts,mpeg,mpegvideo,m4v,ogg,mxf,
 _CONTAINER_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 REENCODE: Final = "re-encode with: ffmpeg -i IN -c:v libx264 -crf 16 OUT.mp4, or remove it"
 
+#: Opening decodes a frame where the header says too little, so the limit of pixels should hold there already. Before
+#: 17.1, PyAV writes past its memory when it passes options on and streams appear later (MPEG, FLV): there, FFmpeg's own
+#: limit (about 268 million pixels) must do.
+_OPENING_TAKES_OPTIONS: Final = tuple(int(part) for part in av.__version__.split(".")[:2]) >= (17, 1)
+
 #: What PyAV raises about a file's content. FFmpeg's errors are FFmpegError; the others come from turning foreign
 #: numbers and strings into Python's, and (IndexError) from streams that appear while a file is read.
 FOREIGN_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, IndexError, MemoryError)
@@ -45,7 +50,7 @@ def open_video(
             # An explicit protocol: a name such as "http:x.mp4" or "concat:a|b" stays the name of a file.
             "file:" + os.path.abspath(path),  # noqa: PTH100
             container_options=_CONTAINER_OPTIONS,
-            options=_decoder_limit(max_pixels),  # opening decodes a frame where the header says too little
+            options=_decoder_limit(max_pixels) if _OPENING_TAKES_OPTIONS else None,
             metadata_errors="replace",
             timeout=(deadline.remaining(), deadline.remaining()),
         )
