@@ -158,7 +158,8 @@ def test_changed_settings_start_anew_and_are_named(workplace):
 
 def test_settings_that_shape_no_training_may_change(workplace):
     run(workplace.preset(), max_steps=2)
-    changes = {"dataloader_threads": 3, "backup_after": 7, "output_dtype": "BFLOAT_16"}
+    concept = {"path": str(workplace.clips), "name": "renamed", "image": {"enable_crop_jitter": False}}
+    changes = {"dataloader_threads": 3, "backup_after": 7, "output_dtype": "BFLOAT_16", "concepts": [concept]}
     assert run(workplace.preset(**changes), max_steps=3).first_step == 2
 
 
@@ -183,6 +184,11 @@ def test_changed_clips_are_said_and_training_goes_on(workplace):
     result, said = messages(workplace.preset())
     assert result.first_step == 2
     assert "order is new" in said["samples_changed"]
+
+
+def test_a_run_that_is_stopped_after_its_last_step_is_finished(workplace):
+    assert run(workplace.preset(epochs=1), max_steps=5).finished
+    assert not run(workplace.preset(epochs=1), max_steps=4).finished
 
 
 def test_only_the_last_two_checkpoints_stay(workplace):

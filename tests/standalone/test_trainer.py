@@ -253,6 +253,19 @@ def test_checkpointing_of_gradients_changes_no_number(make_workplace):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("latent_caching", [True, False])
+def test_a_gpu_trains_on_the_same_noise_and_timesteps(make_workplace, latent_caching):
+    on_cpu = run(make_workplace("cpu").preset(), max_steps=3)
+    preset = make_workplace("cuda").preset(train_device="cuda", latent_caching=latent_caching)
+    on_gpu = run(preset, max_steps=2)
+    rest = run(preset, max_steps=3)
+    assert (rest.first_step, rest.steps) == (2, 3)
+    if latent_caching:
+        assert on_gpu.losses + rest.losses == pytest.approx(on_cpu.losses, rel=1e-2)
+
+
 def test_a_sample_that_cannot_be_made_does_not_spoil_the_run(workplace):
     preset = workplace.preset(epochs=1, samples=[{"prompt": "x", "diffusion_steps": 1}])
     (preset.workspace_dir).mkdir()

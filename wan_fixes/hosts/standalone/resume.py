@@ -51,7 +51,9 @@ class StartingPoint:
 
 def training_fingerprint(preset: Preset) -> dict[str, Any]:
     """The settings that decide what is trained, as JSON values."""
-    return {name: value for name, value in preset.to_dict().items() if name not in _FREE}
+    values = {name: value for name, value in preset.to_dict().items() if name not in _FREE}
+    values["concepts"] = [{**concept, "name": ""} for concept in values["concepts"]]
+    return values
 
 
 def find_starting_point(preset: Preset, checkpoints: Checkpoints, resume: Literal["auto", "never"]) -> StartingPoint:

@@ -206,14 +206,14 @@ class _Trainer:
             tqdm(total=self.total_steps, initial=progress.global_step, desc="training", unit="step") as self.bar,
         ):
             for batch in self._batches():
+                if self.max_steps is not None and progress.global_step >= self.max_steps:
+                    return  # asked only now that there is one more batch: else the run is finished
                 self._train_batch(batch)
                 if progress.micro_step % preset.gradient_accumulation_steps == 0:
                     self._update()
                 if self.interrupt.requested:
                     self._save_checkpoint()
                     raise KeyboardInterrupt
-                if self._is_at_max_steps():
-                    return
             if progress.micro_step > self.at_last_update.micro_step:
                 self._update()  # the last batches may be fewer than the accumulation asks for
             self.is_finished = True
@@ -221,16 +221,13 @@ class _Trainer:
     def _batches(self) -> Iterator[dict[str, Any]]:
         """Every batch that is left, epoch after epoch."""
         progress = self.progress
-        while progress.epoch < self.preset.epochs and not self._is_at_max_steps():
+        while progress.epoch < self.preset.epochs:
             self.host.emit("epoch_started", epoch=progress.epoch, epochs=self.preset.epochs)
             yield from self.data.batches()
             progress.epoch += 1
             progress.epoch_batch = 0
             if progress.epoch < self.preset.epochs:
                 self._open_next_epoch()
-
-    def _is_at_max_steps(self) -> bool:
-        return self.max_steps is not None and self.progress.global_step >= self.max_steps
 
     def _open_next_epoch(self) -> None:
         """Variations may have to be encoded first, which Ctrl-C ends at once."""
