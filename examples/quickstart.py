@@ -73,8 +73,9 @@ def main() -> int:
     make_once(folder / "clips", ["clips.py", "broken_files.py", "mp4_boxes.py", "painted.py"], make_clips)
     make_once(folder / "model", ["tiny_wan.py"], make_model)
     os.chdir(folder)  # the preset names clips, model and results relative to where it is run
-    checked = wan("check", str(PRESET))
-    return checked or wan("train", "--config", str(PRESET))
+    failed = wan("check", str(PRESET)) or wan("train", "--config", str(PRESET))
+    console.print(f"\nEverything lies in {folder}", markup=False, soft_wrap=True)
+    return failed
 
 
 if __name__ == "__main__":
