@@ -202,7 +202,7 @@ class RealClip:
 
 _REAL_CAPTIONS = {
     "bigbuckbunny.mp4": "a cartoon rabbit in a sunny meadow, animated film",
-    "bikes.mp4": "people ride bicycles along a street",
+    "bikes.mp4": "a cyclist and traffic in a city street",
     "carphone_pristine.mp4": "a man talks in a moving car",
 }  # carphone_distorted.mp4 shows compression damage on purpose
 

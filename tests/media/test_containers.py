@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -79,18 +80,36 @@ def test_every_window_is_exact(tmp_path: Path, case: str):
 def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path, options: dict[str, str]):
     """As `ffmpeg -ss 29/25 -c copy` cuts: from the key frame before, with what is too early hidden."""
     source = _make(tmp_path / "whole.mp4", options=options)
-    cut = tmp_path / "cut.mp4"
-    with av.open(str(source)) as reader, av.open(str(cut), "w") as writer:
+    _cut(source, tmp_path / "cut.mp4", Fraction(29, 25), new_zero=Fraction(29, 25))
+    _assert_exact(tmp_path / "cut.mp4", 29, _FRAMES - 29)
+
+
+@pytest.mark.parametrize("new_zero", [Fraction(0), Fraction(24, 25)], ids=["as it was", "key frame at 0"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_frames_that_build_on_what_was_cut_away_do_not_count(tmp_path: Path, suffix: str, new_zero: Fraction):
+    """A cut at the key frame of an open group leaves frames that come before it in time and can't be decoded."""
+    source = _make(tmp_path / "whole.mp4", options=_OPEN_GROUPS)
+    cut = tmp_path / f"cut{suffix}"
+    leading = _cut(source, cut, Fraction(26, 25), new_zero=new_zero)
+    assert leading > 0
+    _assert_exact(cut, 24, _FRAMES - 24)
+
+
+def _cut(source: Path, target: Path, start: Fraction, *, new_zero: Fraction) -> int:
+    """Copy packets from the key frame before `start` on, with `new_zero` as time 0; returns how many lead the key."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
         stream = reader.streams.video[0]
         copy = writer.add_stream_from_template(stream)
-        start = int(29 / 25 / stream.time_base)
-        reader.seek(start, stream=stream)
+        reader.seek(int(start / stream.time_base), stream=stream)
         packets = [packet for packet in reader.demux(stream) if packet.size]
-        assert packets[0].pts < start
+        key = packets[0].pts
+        assert key < start / stream.time_base
+        leading = sum(packet.pts < key for packet in packets)
+        shift = int(new_zero / stream.time_base)
         for packet in packets:
-            packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, copy
+            packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
             writer.mux(packet)
-    _assert_exact(cut, 29, _FRAMES - 29)
+    return leading
 
 
 def test_a_recording_joined_midway_starts_at_its_first_key_frame(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -144,6 +145,16 @@ def test_frames_can_be_asked_for_in_any_order_and_more_than_once(good_clips: lis
         )
         pictures = decode_frames(truth.path, plan, deadline=10)
         assert [read_frame_number(picture) for picture in pictures] == list(indices), truth.path.name
+
+
+def test_threads_that_decode_at_once_get_what_one_gets(good_clips: list[ClipTruth]):
+    def numbers(truth: ClipTruth) -> list[int | None]:
+        plan = plan_frames(probe(truth.path), count=17, fps=16)
+        return [read_frame_number(picture) for picture in decode_frames(truth.path, plan, deadline=60)]
+
+    alone = [numbers(truth) for truth in good_clips]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(numbers, good_clips * 3)) == alone * 3
 
 
 def test_time_over_while_decoding_is_said(good_clips: list[ClipTruth]):

@@ -111,7 +111,7 @@ def _index_from_packets(
         del durations[cut_off]  # the last packet ends where the file does
         packets_seen -= 1
     # Earlier in time than the first key frame: such frames build on others that are cut away.
-    timestamps = sorted(pts for pts in durations if pts >= (first_key or pts))
+    timestamps = sorted(pts for pts in durations if first_key is None or pts >= first_key)
     if not one_to_one or not timestamps:
         return None
     return FrameIndex(
