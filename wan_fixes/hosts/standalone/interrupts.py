@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ class StopOnInterrupt:
         self._restore()
         if self._raises:
             raise KeyboardInterrupt
-        tqdm.write("stopping after this batch; the state is saved (Ctrl-C again leaves at once)")
+        tqdm.write("stopping after this batch; the state is saved (Ctrl-C again leaves at once)", file=sys.stderr)
 
     def _restore(self) -> None:
         if self._before is not None:
