@@ -74,6 +74,6 @@ class ValidatedImageLoader(PipelineModule, RandomAccessPipelineModule):
             error.module = type(self).__name__
             error.context.setdefault("damaged", True)
             raise
-        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # Pillow's own pixels cannot be written to
         tensor = to_range(image, self.range_min, self.range_max, self.dtype)
         return {self.image_out_name: tensor.to(self.pipeline.device)}
