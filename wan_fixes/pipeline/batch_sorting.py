@@ -61,8 +61,16 @@ def report_incomplete(context: PipelineContext, batch_size: int, placeholders: i
         )
 
 
-def refuse_empty_epoch(context: PipelineContext, batch_size: int, samples: int) -> None:
-    """Raise ``NothingUsableError``: not one batch can be made of an epoch's samples."""
+def check_empty_epoch(context: PipelineContext, batch_size: int, samples: int) -> None:
+    """Raise ``NothingUsableError`` when an epoch without a batch means that there will never be one.
+
+    Parameters
+    ----------
+    samples:
+        How many there were, all good, that filled no batch. With 0 all failed, and others may come round.
+    """
+    if not samples and not context.roster.nobody_is_left():
+        return
     reasons = [f"{samples} samples do not fill a batch of {batch_size} of one size"] if samples else []
     raise NothingUsableError(
         "there is nothing to train on",
@@ -102,8 +110,8 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         self.context.roster.close_epoch()  # from here on an index means one sample, also for those that fail now
         buckets = self._buckets()
         self._order = self._shuffle(buckets)
-        if not self._order and (buckets or self.context.roster.reasons()):
-            refuse_empty_epoch(self.context, self.batch_size, sum(map(len, buckets.values())))
+        if not self._order:
+            check_empty_epoch(self.context, self.batch_size, sum(map(len, buckets.values())))
 
     def _buckets(self) -> dict[Any, list[int]]:
         buckets: dict[Any, list[int]] = {}
@@ -284,8 +292,8 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
             self._ready += items + [as_placeholder(items[i % len(items)]) for i in range(missing)]
             placeholders += missing
         self._at_the_end = True
-        if not self._handed_out and not self._ready and (self._order or self.context.roster.reasons()):
-            refuse_empty_epoch(self.context, self.batch_size, dropped)
+        if not self._handed_out and not self._ready:
+            check_empty_epoch(self.context, self.batch_size, dropped)
         # The engine remembers lengths; it has to ask again, since the placeholders came on top.
         self.clear_item_cache()
         report_incomplete(self.context, self.batch_size, placeholders, dropped)

@@ -137,6 +137,7 @@ class ValidatedDiskCache(DiskCache):
         self.context.open_epoch(out_variation)
         if self._groups is None:
             self._groups = self._read_groups()
+            self.context.roster.take_in(index for group in self._groups for index in group.indices)
             self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
         self._plan = GroupPlan(self._groups, self.context.roster)
         keys: set[str] = set()

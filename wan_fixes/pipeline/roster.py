@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 from wan_fixes.errors import SampleError
 
@@ -21,6 +22,7 @@ class SampleRoster:
         self._lock = threading.Lock()
         self._dropped: dict[int, SampleError] = {}
         self._pending: dict[int, SampleError] = {}
+        self._members: set[int] = set()
         self._epoch: int | None = None
         self._order_is_fixed = False
         self._version = 0
@@ -41,6 +43,18 @@ class SampleRoster:
                 self._dropped[index] = error
                 self._version += 1
             return True
+
+    def take_in(self, indices: Iterable[int]) -> None:
+        """Called by each sink once it knows its samples, dropped or not."""
+        with self._lock:
+            self._members.update(indices)
+
+    def nobody_is_left(self) -> bool:
+        """True when samples were dropped, and there is none that could take part in this epoch or a later one."""
+        with self._lock:
+            gone = {**self._dropped, **self._pending}
+            for_good = {index for index, error in gone.items() if not error.context.get("this_epoch_only")}
+            return bool(for_good) and self._members <= for_good
 
     def is_dropped(self, index: int) -> bool:
         """True when the sample takes no part in the present epoch."""

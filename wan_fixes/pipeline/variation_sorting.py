@@ -7,6 +7,7 @@ from typing import Any
 
 from wan_fixes.errors import SampleError
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
+from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
 from wan_fixes.pipeline.upstream import all_group_names, sample_path
@@ -68,16 +69,29 @@ class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
             group_names=all_group_names(self.pipeline.modules, self._module_index),
             enabled_name=self.group_enabled_in_name,
         )
+        self.context.roster.take_in(index for group in self._groups for index in group.indices)
         self._plan = GroupPlan(self._groups, self.context.roster)
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
         source = self._current_plan().locate(variation, index).sample
         names = self.names if requested_name is None else [requested_name]
         try:
-            return {name: self._get_previous_item(variation, name, source) for name in names}
+            return {name: self._sound(name, self._get_previous_item(variation, name, source)) for name in names}
         except SampleError as error:
             self.context.skip(source, error, sample_path(self.pipeline.modules, self._module_index, source))
             raise
+
+    def _sound(self, name: str, value: Any) -> Any:
+        """The value itself, once every number of it was looked at. None stays: not every model has every item."""
+        problem = None if value is None else problem_with(value)
+        if problem is not None:
+            raise SampleError(
+                "a sample cannot be used",
+                reason=f"'{name}' {problem}",
+                fix="check the file; if it plays, the encoder's precision may be too low for it (try float 32)",
+                module=type(self).__name__,
+            )
+        return value
 
     def _current_plan(self) -> GroupPlan:
         """The plan of the open epoch. It is started once, so it looks for itself whether samples were dropped."""
