@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 from wan_fixes.pipeline import PipelineContext
 
 from .toys import Clock, Contexts
+
+
+@pytest.fixture(scope="package", autouse=True)
+def no_flushing() -> Iterator[None]:
+    """The power stays on here, and waiting for disks takes long: `tests/store` shows that all is flushed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -149,6 +149,10 @@ class Contexts:
         """A context whose clock stands still unless one is given, with a run of its own."""
         return self._fresh(self._files, clock, settings)
 
+    def with_shared_caches(self, **settings: Any) -> PipelineContext:
+        """The same, and all contexts made so have their caches open at the same time."""
+        return replace(self._fresh(self._files, None, settings), _stores=self._files._stores)
+
     @contextmanager
     def new_files(self, folder: Path, clock: Clock | None = None, **settings: Any) -> Iterator[PipelineContext]:
         """The same with databases of its own in `folder`, closed afterwards."""

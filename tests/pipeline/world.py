@@ -21,6 +21,7 @@ from wan_fixes.pipeline import (
     ValidatedCaptionLoader,
     ValidatedCollectPaths,
     ValidatedDiskCache,
+    rewrite_definition,
 )
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 
@@ -64,7 +65,7 @@ class LoadNumber(Step):
     """Reads the number that a file holds."""
 
     def __init__(self, path_in_name: str, out_name: str) -> None:
-        super().__init__(path_in_name, out_name, lambda path, variation: number_in(path))
+        super().__init__(path_in_name, out_name, lambda path, variation: torch.tensor(number_in(path)))
         self.path_in_name = path_in_name
 
 
@@ -75,12 +76,34 @@ def number_in(path: str) -> int:
         raise SampleError("file cannot be read", path=path, reason=str(error), module="LoadNumber") from error
 
 
-class Measure(Step):
-    """Sorts numbers into buckets."""
+def number_of_text(text: str) -> int:
+    return int(text.rsplit(maxsplit=1)[-1])
+
+
+class Measure(PipelineModule, RandomAccessPipelineModule):
+    """Sorts numbers into buckets; `settings` and the concept's image settings have their say, as in real bucketing."""
 
     def __init__(self, buckets: int) -> None:
-        super().__init__("image", "crop_resolution", lambda number, variation: (1, 64 + number % buckets))
+        super().__init__()
         self.buckets = buckets
+        self.image_in_name = "image"
+        self.target_resolution_in_name = "settings.target_resolution"
+        self.override_in_name = "concept.image.resolution_override"
+
+    def length(self) -> int:
+        return self._get_previous_length(self.image_in_name)
+
+    def get_inputs(self) -> list[str]:
+        return [self.image_in_name]  # stock modules too leave out some of what they read
+
+    def get_outputs(self) -> list[str]:
+        return ["crop_resolution"]
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        number = self._get_previous_item(variation, self.image_in_name, index)
+        target = self._get_previous_item(variation, self.target_resolution_in_name, index)
+        override = self._get_previous_item(variation, self.override_in_name, index)
+        return {"crop_resolution": (1, int(override or target or 64) + int(number) % self.buckets)}
 
 
 class Encoder(Step):
@@ -100,7 +123,8 @@ class Encoder(Step):
         made, self._made = self._made, []
         return sorted(made)
 
-    def _encode(self, number: int, variation: int) -> Any:
+    def _encode(self, value: torch.Tensor, variation: int) -> Any:
+        number = int(value)
         self._made.append((number, variation))
         fault = self._fault(number, variation)
         if isinstance(fault, BaseException):
@@ -114,7 +138,7 @@ class Tokenizer(Step):
     """ "caption 7" to 7: with a tokenizer on the way, the text and not its file decides the key."""
 
     def __init__(self) -> None:
-        super().__init__("prompt", "tokens", lambda text, variation: int(text.rsplit(maxsplit=1)[-1]))
+        super().__init__("prompt", "tokens", lambda text, variation: torch.tensor(number_of_text(text)))
         self.tokenizer = "words"
 
 
@@ -129,6 +153,8 @@ class World:
     ----------
     caching:
         As OneTrainer's `latent_caching`: two caches and sorted batches, or everything made anew in each epoch.
+    guards:
+        Whether the definition goes through the rewrite table, as a host's does.
     """
 
     def __init__(
@@ -144,6 +170,7 @@ class World:
         text_fault: Fault = no_fault,
         settings: Mapping[str, Any] | None = None,
         image_names: tuple[str, ...] = ("latent_image",),
+        guards: bool = False,
         **options: Any,
     ) -> None:
         self.context = context
@@ -182,7 +209,7 @@ class World:
             self.image_encoder,
             Tokenizer(),
             self.text_encoder,
-            [self.image_cache, self.text_cache] if caching else None,
+            [self.image_cache, self.text_cache] if caching else [],
             SafeVariationSorting(
                 ["prompt", "concept"] if caching else [*made, "concept"],
                 variations_group_in_name=[*GROUPS, "concept.text"],
@@ -192,6 +219,8 @@ class World:
             self.sorting,
             output(*made, ("concept.loss_weight", "loss_weight"), ("concept.name", "name")),
         ]  # fmt: skip
+        if guards:
+            rewrite_definition(self.modules, context)
         self.pipeline = make_pipeline(concepts, self.modules, settings or {}, batch_size=batch_size, **options)
 
     def epoch(self) -> list[dict[str, Any]]:
@@ -229,7 +258,7 @@ def concept_over(folder: Path, **changes: Any) -> dict[str, Any]:
 def number_of(sample: dict[str, Any]) -> int:
     """The number that a sample is about, after checking that all its parts agree on it."""
     number = number_in(sample["image_path"])
-    parts = (int(sample["latent_image"][0]), int(sample["hidden"][0]), int(sample["prompt"].rsplit(maxsplit=1)[-1]))
+    parts = (int(sample["latent_image"][0]), int(sample["hidden"][0]), number_of_text(sample["prompt"]))
     assert parts == (number, number, number), f"{sample['image_path']}: latent, hidden and prompt are of {parts}"
     assert Path(sample["image_path"]).parent.name == sample["name"]
     return number
