@@ -110,6 +110,15 @@ def test_a_fault_of_ours_comes_with_its_traceback(wan: Any, monkeypatch: pytest.
     assert "ZeroDivisionError: on purpose" in result.stderr
 
 
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(wan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, ModuleNotFoundError("No module named 'torch'", name="torch"))
+    result = wan("stats")
+    assert result.exit_code == 2
+    assert "torch is not installed" in result.stderr
+    assert "[standalone]" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_ctrl_c_exits_with_130(wan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     raising(monkeypatch, KeyboardInterrupt())
     result = wan("stats")

@@ -23,6 +23,8 @@ from wan_fixes.health.text import plain
 
 SHOWN_LIMIT = 4096  # characters: a path that is cut cannot be copied
 
+_STANDALONE_PACKAGES = ("torch", "diffusers", "transformers", "peft", "tokenizers", "accelerate")
+
 logger = logging.getLogger("wan_fixes")
 
 out = Console(markup=False, highlight=False, emoji=False)
@@ -108,6 +110,9 @@ def report(error: BaseException) -> ExitCode:
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted", "", "run the same command again: it goes on from here")
         return ExitCode.INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and error.name in _STANDALONE_PACKAGES:
+        fix = 'pip install "wan-fixes[standalone]", or in a checkout: pip install -e ".[standalone]"'
+        error = UserError(f"{error.name} is not installed", reason="this command needs the extra `standalone`", fix=fix)
     is_expected = isinstance(error, (WanFixesError, OSError))
     if not is_expected or logger.isEnabledFor(logging.DEBUG):
         err.print(Text("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)

@@ -48,7 +48,7 @@ class RunReader:
     def latest_run(self, kind: str | None = None) -> RunRecord | None:
         """The run started last (of this kind), or None when there is none."""
         rows = self._rows(
-            f"SELECT {_RUN_COLUMNS} FROM runs WHERE ?1 IS NULL OR kind = ?1 ORDER BY id DESC LIMIT 1", kind
+            f"SELECT {_RUN_COLUMNS} FROM runs WHERE ? IS NULL OR kind = ? ORDER BY id DESC LIMIT 1", kind, kind
         )
         return self._run(rows[0]) if rows else None
 
@@ -56,8 +56,9 @@ class RunReader:
         """Verdicts and warnings of a run (with this status), in the order in which paths were first met."""
         rows = self._rows(
             "SELECT path, status, module, reason, fix, kind, time FROM samples "
-            "WHERE run_id = ?1 AND (?2 IS NULL OR status = ?2) ORDER BY id",
+            "WHERE run_id = ? AND (? IS NULL OR status = ?) ORDER BY id",
             run_id,
+            status,
             status,
         )
         return [SampleRecord(*row) for row in rows]
