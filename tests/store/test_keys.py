@@ -13,18 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_fixes.errors import SampleError
 from wan_fixes.store import keys
 from wan_fixes.store.keys import ContentIds, content_id, make_key
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10)
 parts = st.dictionaries(
-    st.text(),
-    st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10),
+    st.text(max_size=5),
+    st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+        max_leaves=5,
+    ),
+    max_size=4,
 )
+quick = settings(max_examples=100, deadline=None)
 
 
 def old_file(path: Path, content: bytes, *, mtime: int = 1_600_000_000) -> Path:
@@ -55,16 +61,19 @@ def shuffled(value: Any) -> Any:
     return tuple(map(shuffled, value)) if isinstance(value, list) else value
 
 
+@quick
 @given(parts)
 def test_key_does_not_depend_on_the_order_of_names_nor_on_list_or_tuple(value: dict[str, Any]) -> None:
     assert make_key(value) == make_key(shuffled(value))
 
 
+@quick
 @given(parts)
 def test_key_survives_a_journey_through_a_json_file(value: dict[str, Any]) -> None:
     assert make_key(json.loads(json.dumps(value))) == make_key(value)
 
 
+@quick
 @given(parts, parts)
 def test_different_values_have_different_keys(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert (json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)) == (make_key(one) == make_key(other))

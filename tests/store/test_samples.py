@@ -332,6 +332,16 @@ def test_a_cache_of_another_format_is_named_and_left_alone(tmp_path: Path, caplo
     assert (newer_folder / "index.sqlite").read_bytes() == b"of the future"
 
 
+def test_an_index_of_another_version_is_kept_named_and_made_anew_from_the_entries(store: SampleStore) -> None:
+    fill(store, 3)
+    store._index.database.write(lambda connection: connection.execute("PRAGMA user_version = 2"))
+    again = reopened(store)
+    [notice] = again.notices
+    assert notice.path == str(store.folder / "index.sqlite") and "version 2" in notice.reason
+    assert len(list(store.folder.glob("index.sqlite.set-aside-*"))) == 1
+    assert again.keys() == sorted(map(key_of, range(3)))
+
+
 @pytest.mark.parametrize("what", ["file", "below a file"])
 def test_a_place_that_can_hold_no_cache_is_named(tmp_path: Path, what: str) -> None:
     (tmp_path / "cache").write_bytes(b"")

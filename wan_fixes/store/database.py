@@ -35,6 +35,7 @@ SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 _FIX_BY_MESSAGE = {
     "locked": "another program has kept it locked; close it and start again",
     "full": "free some space on that disk; nothing that was cached is lost",
+    "disk I/O error": "check that the disk is sound and not full; nothing that was cached is lost",
     "readonly": "make the file and its folder writable, or choose another cache folder",
 }
 
@@ -105,7 +106,7 @@ class Database:
             try:
                 return work(self._live())
             except SQLITE_ERRORS as error:
-                if not _may_be_damage(error):
+                if _says(error, "locked", "full"):
                     raise self._unusable(error) from error
                 logger.warning("%s: %s; looking at it again", self.path, error)
             self.close()
@@ -155,6 +156,7 @@ class Database:
             self._set_aside(reason)
         connection = self._connect()
         try:
+            self._choose_journal(connection)
             if not _tables(connection):
                 # gathered before the transaction: others may wait for the database only so long
                 filling = self._fill() if self._fill is not None else []
@@ -171,42 +173,39 @@ class Database:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
-        )
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         # A damaged text must reach our own check as text, not end as an error inside sqlite3.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-        try:
-            kind = network_file_system(self.path)
-            if kind is None:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-            else:
-                # WAL needs memory that all readers share: not there across machines (sqlite.org/wal.html).
-                logger.warning(
-                    "%s lies on a network file system (%s): slower journal; use it from one machine at a time",
-                    self.path,
-                    kind,
-                )
-                connection.execute("PRAGMA journal_mode = DELETE")
-                connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
         return connection
+
+    def _choose_journal(self, connection: sqlite3.Connection) -> None:
+        kind = network_file_system(self.path)
+        if kind is None:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            return
+        # WAL needs memory that all readers share: not there across machines (sqlite.org/wal.html).
+        logger.warning(
+            "%s lies on a network file system (%s): slower journal; use it from one machine at a time",
+            self.path,
+            kind,
+        )
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA synchronous = FULL")
 
     def _damage(self) -> str | None:
         """Why the file cannot be used; None when it can, or when there is none."""
         if not self.path.exists():
             # A journal without its database would be taken for the new one's.
             return "the file is gone and its journal is not" if self._parts() else None
-        if not self.path.is_file():
-            return "it is not a file"
+        if not all(part.is_file() for part in self._parts()):
+            return "it, or its journal, is not a file"
         try:
             with contextlib.closing(self._connect()) as connection:
                 return self._judge(connection)
         except SQLITE_ERRORS as error:
-            if not _may_be_damage(error):
+            # not damage, and a new file would fare no better; "readonly" may be damage to the header
+            if _says(error, "locked", "full", "disk I/O"):
                 raise
             return str(error)
 
@@ -270,8 +269,5 @@ def _tables(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
-def _may_be_damage(error: Exception) -> bool:
-    if type(error) in (sqlite3.DatabaseError, UnicodeDecodeError):  # "malformed", "not a database"
-        return True
-    # "readonly" too: SQLite says so of a file that was moved away under it, and of one with a damaged header
-    return isinstance(error, sqlite3.OperationalError) and not any(word in str(error) for word in ("locked", "full"))
+def _says(error: Exception, *words: str) -> bool:
+    return any(word in str(error) for word in words)

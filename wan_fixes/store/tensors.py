@@ -1,4 +1,4 @@
-"""Tensors as bytes and back: the dtypes of the safetensors format. Torch is imported only where a tensor is made."""
+"""Tensors as bytes and back: the dtypes of the safetensors format. Imports torch and numpy only where it needs them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -53,8 +52,7 @@ _BY_NUMPY = {dtype.numpy_name: dtype for dtype in DTYPES.values() if dtype.numpy
 
 def is_tensor(value: Any) -> bool:
     """Whether `value` is a torch tensor or a numpy array (of any shape, `[]` included)."""
-    torch = sys.modules.get("torch")  # without torch there are no torch tensors
-    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+    return _is_of("torch", "Tensor", value) or _is_of("numpy", "ndarray", value)
 
 
 def tensor_to_bytes(value: Any, name: str) -> tuple[DType, tuple[int, ...], memoryview]:
@@ -62,7 +60,7 @@ def tensor_to_bytes(value: Any, name: str) -> tuple[DType, tuple[int, ...], memo
 
     Raises TypeError for a dtype or layout that safetensors cannot hold, ValueError for NaN and infinity; both name it.
     """
-    if isinstance(value, np.ndarray):
+    if _is_of("numpy", "ndarray", value):
         return _numpy_to_bytes(value, name)
     import torch
 
@@ -99,7 +97,14 @@ def byte_size(dtype: DType, shape: tuple[int, ...]) -> int:
     return dtype.size * math.prod(shape)
 
 
+def _is_of(module: str, name: str, value: Any) -> bool:
+    loaded = sys.modules.get(module)  # where it is not loaded, nothing can be of its types
+    return loaded is not None and isinstance(value, getattr(loaded, name))
+
+
 def _numpy_to_bytes(value: np.ndarray, name: str) -> tuple[DType, tuple[int, ...], memoryview]:
+    import numpy as np
+
     dtype = _BY_NUMPY.get(value.dtype.name)
     if dtype is None:
         raise TypeError(f"{name} is an array of {value.dtype}: no entry can hold it")
