@@ -108,7 +108,7 @@ def report(error: BaseException) -> ExitCode:
     A traceback is shown with ``--debug``, and for what is nobody's but our own fault.
     """
     if isinstance(error, KeyboardInterrupt):
-        _say("interrupted", "", "run the same command again: it goes on from here")
+        err.print("interrupted: run the same command again to go on")
         return ExitCode.INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and error.name in _STANDALONE_PACKAGES:
         fix = 'pip install "wan-fixes[standalone]", or in a checkout: pip install -e ".[standalone]"'
