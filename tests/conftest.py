@@ -35,6 +35,33 @@ def tiny_wan_two_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_wan_i2v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random WAN 2.1 image-to-video model, which sees the image by CLIP too. Never write to it."""
+    from tiny_wan import make_tiny_wan
+
+    use_one_thread()
+    return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan_i2v", mode="i2v")
+
+
+@pytest.fixture(scope="session")
+def tiny_wan_i2v_two_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random WAN 2.2 image-to-video A14B. Never write to it."""
+    from tiny_wan import make_tiny_wan
+
+    use_one_thread()
+    return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan_i2v_2_2", experts=2, mode="i2v")
+
+
+@pytest.fixture(scope="session")
+def tiny_wan_ti2v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny random WAN 2.2 TI2V 5B. Never write to it."""
+    from tiny_wan import make_tiny_wan
+
+    use_one_thread()
+    return make_tiny_wan(tmp_path_factory.mktemp("models") / "tiny_wan_ti2v", mode="ti2v")
+
+
+@pytest.fixture(scope="session")
 def tiny_pipeline(tiny_wan: Path) -> Any:
     """diffusers' `WanPipeline` with the tiny model, for reading and calling. Never change its weights."""
     from diffusers import WanPipeline

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wan_fixes.wan.latents import normalize_latents
+from wan_fixes.wan.variants import VARIANTS
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -87,8 +88,58 @@ def test_two_experts_differ_and_bring_their_boundary(tiny_wan_two_experts):
     assert files[f"transformer/{name}"] != files[f"transformer_2/{name}"]
 
 
-def test_any_other_number_of_experts_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "pipeline_class", "variant"),
+    [
+        ("tiny_wan", "WanPipeline", "WAN_2_1_T2V_1_3B"),
+        ("tiny_wan_two_experts", "WanPipeline", "WAN_2_2_T2V_A14B"),
+        ("tiny_wan_i2v", "WanImageToVideoPipeline", "WAN_2_1_I2V_14B"),
+        ("tiny_wan_i2v_two_experts", "WanImageToVideoPipeline", "WAN_2_2_I2V_A14B"),
+        ("tiny_wan_ti2v", "WanPipeline", "WAN_2_2_TI2V_5B"),
+    ],
+)
+def test_each_has_the_shape_of_its_variant_and_loads_with_its_pipeline(request, model, pipeline_class, variant):
+    import diffusers
+
+    variant = VARIANTS[variant]
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(request.getfixturevalue(model))
+    assert type(pipeline).__name__ == pipeline_class
+    assert pipeline.transformer.config.in_channels == variant.in_channels
+    assert pipeline.config.boundary_ratio == variant.boundary_ratio
+    assert (pipeline.transformer_2 is not None) == (variant.experts == 2)
+    assert (pipeline.transformer.config.image_dim is not None) == variant.has_image_encoder
+    assert (getattr(pipeline, "image_encoder", None) is not None) == variant.has_image_encoder
+    assert pipeline.config.expand_timesteps == (variant.mode == "ti2v")
+    patch = pipeline.transformer.config.patch_size[1]
+    assert pipeline.vae.config.scale_factor_spatial * patch == variant.spatial_multiple
+    assert pipeline.vae.config.scale_factor_temporal == variant.temporal_compression
+
+
+def test_the_5b_vae_is_calibrated_too(tiny_wan_ti2v):
+    from diffusers import AutoencoderKLWan
+    from tiny_wan import calibration_clip
+
+    vae = AutoencoderKLWan.from_pretrained(tiny_wan_ti2v, subfolder="vae")
+    with torch.no_grad():
+        latents = normalize_latents(vae.encode(calibration_clip()).latent_dist.mode(), vae.config)
+    assert latents.shape == (4, 48, 3, 4, 4)
+    assert latents.mean(dim=(0, 2, 3, 4)).abs().max() < 1e-3
+    assert (latents.std(dim=(0, 2, 3, 4)) - 1).abs().max() < 1e-2
+
+
+def test_the_image_parts_are_named_as_in_released_repositories(tiny_wan_i2v):
+    """Or else a model made with one version of transformers starts from random weights in another."""
+    import safetensors
+
+    index = json.loads((tiny_wan_i2v / "model_index.json").read_text(encoding="utf-8"))
+    assert index["image_processor"] == ["transformers", "CLIPImageProcessor"]
+    with safetensors.safe_open(tiny_wan_i2v / "image_encoder" / "model.safetensors", framework="pt") as file:
+        assert all(name.startswith("vision_model.") for name in file.keys())  # noqa: SIM118, it is no dict
+
+
+@pytest.mark.parametrize(("experts", "mode"), [(3, "t2v"), (2, "ti2v"), (1, "v2v")])
+def test_a_model_that_nobody_released_is_refused(tmp_path, experts, mode):
     from tiny_wan import make_tiny_wan
 
-    with pytest.raises(ValueError, match="experts"):
-        make_tiny_wan(tmp_path, experts=3)
+    with pytest.raises(ValueError, match=r"experts|mode"):
+        make_tiny_wan(tmp_path, experts=experts, mode=mode)
