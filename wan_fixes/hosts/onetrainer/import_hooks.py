@@ -145,7 +145,7 @@ class _PatchingLoader(importlib.abc.Loader):
         return getattr(self._loader, name)  # get_source, get_data, is_package, …
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)  # type: ignore[no-any-return]
+        return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         # From here on nobody sees that we were there: inspect, pickle and a reload deal with the real loader.
