@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ def read_captions(path: str | os.PathLike[str]) -> list[str]:
     UTF-8, with or without a mark, and UTF-16 with one are read. Raises ``SampleError`` for anything else.
     """
     file = Path(path)
-    if not os.fspath(path) or not file.is_file():
-        return []
     try:
+        if not os.fspath(path) or not file.is_file():
+            return []
         with file.open("rb") as stream:
             data = stream.read(MAX_CAPTION_BYTES + 1)
     except OSError as error:
@@ -84,14 +85,14 @@ def read_captions(path: str | os.PathLike[str]) -> list[str]:
             fix="give the clip a caption of its own",
             module="captions",
         )
-    encoding = "utf-16" if data.startswith(_UTF16_MARKS) else "utf-8-sig"
+    encoding = "UTF-16" if data.startswith(_UTF16_MARKS) else "UTF-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise SampleError(
             "the caption cannot be read",
             path=path,
-            reason=f"it is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}",
+            reason=f"it is not {encoding.removesuffix('-sig')}: byte {error.start} is 0x{data[error.start]:02x}",
             fix="save the file as UTF-8",
             module="captions",
         ) from error
@@ -103,4 +104,5 @@ def read_captions(path: str | os.PathLike[str]) -> list[str]:
             fix="save the caption as UTF-8 text",
             module="captions",
         )
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    lines = io.StringIO(text, newline=None)  # splits at line ends only; str.splitlines also at rarer characters
+    return [line.strip() for line in lines if line.strip()]
