@@ -36,7 +36,11 @@ def velocity_target(latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
 
 def flow_matching_loss(
-    prediction: torch.Tensor, target: torch.Tensor, loss_weight: torch.Tensor | float = 1.0
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    loss_weight: torch.Tensor | float = 1.0,
+    *,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error, averaged over each sample, weighted per sample, averaged over the batch.
 
@@ -47,6 +51,9 @@ def flow_matching_loss(
     loss_weight:
         A number, or `[B]`: a concept's `loss_weight`. A placeholder's is 0: it adds nothing to the sum, and the
         mean still divides by B, as OneTrainer's does, so that the other samples keep their step size.
+    mask:
+        `[B, 1, F, H, W]` or what broadcasts to the prediction, 0 to 1: a sample's average is weighted with it, so that
+        leaving a frame out does not make the others count less. A sample that is masked out whole has loss 0.
 
     Returns
     -------
@@ -54,6 +61,12 @@ def flow_matching_loss(
     """
     if prediction.shape != target.shape:
         raise ValueError(f"shapes differ: {prediction.shape = }, {target.shape = }")
-    per_sample = (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
+    squares = (prediction.float() - target.float()).square()
+    if mask is None:
+        per_sample = squares.flatten(1).mean(dim=1)
+    else:
+        mask = mask.to(device=squares.device, dtype=torch.float32).expand_as(squares)
+        total = mask.flatten(1).sum(dim=1)
+        per_sample = (squares * mask).flatten(1).sum(dim=1) / total.clamp(min=torch.finfo(torch.float32).tiny)
     weight = torch.as_tensor(loss_weight, device=per_sample.device, dtype=torch.float32)
     return (per_sample * weight).mean()
