@@ -72,12 +72,27 @@ def test_what_was_put_before_the_disk_was_full_stays_whole(small_disk: Path) -> 
     assert len(numbers) > 3 and "full" in str(error)
     assert entries_and_leftovers(store)[1] == []
     assert all(same(store.get(key_of(number)), number) for number in numbers)
-    with contextlib.suppress(CriticalError):  # the times of use may find no place
-        store.close()
-
+    store.close()
     again = SampleStore(small_disk)
     assert all(same(again.get(key_of(number)), number) for number in numbers)
     assert again.verify() == []
+
+
+def test_reading_goes_on_when_the_index_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise CriticalError("database cannot be used", reason="database or disk is full")
+
+    store = SampleStore(tmp_path)
+    store.put(key_of(0), item_of(0))
+    store._index.remove(key_of(0))
+    monkeypatch.setattr(store._index.database, "write", fail)
+    assert not store.contains(key_of(1))
+    assert store.contains(key_of(0))
+    assert same(store.get(key_of(0)), 0)
+    assert list(store.small_values([key_of(0)])) == [key_of(0)]
+    store.close()
+    with pytest.raises(CriticalError, match="full"):
+        store.put(key_of(1), item_of(1))
 
 
 def test_after_making_room_the_cache_goes_on(small_disk: Path) -> None:

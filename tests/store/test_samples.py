@@ -300,9 +300,14 @@ def test_hits_and_misses_of_this_process_are_counted(store: SampleStore) -> None
 def test_corruption_is_counted_over_restarts_and_over_the_loss_of_the_index(store: SampleStore) -> None:
     fill(store, 2)
     store.discard(key_of(0), "damaged \ud800 by a name that is no text")
-    assert reopened(store).stats().corrupt == 1
+    store.discard(key_of(7), "missing")
+    assert reopened(store).stats().corrupt == 2
     store.rebuild_index()
-    assert store.stats().corrupt == 1
+    assert store.stats().corrupt == 2
+    store.close()
+    (store.folder / "index.sqlite").unlink()
+    store = reopened(store)
+    assert store.stats().corrupt == 1  # as many as there are files in quarantine
     store.discard(key_of(1), "damaged")
     assert store.stats().corrupt == 2
 

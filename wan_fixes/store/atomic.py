@@ -95,7 +95,7 @@ def clean_temporary(folder: Path) -> int:
             match = _TEMPORARY.fullmatch(entry.name)
             if match is None:
                 continue
-            with contextlib.suppress(FileNotFoundError):  # its writer finished, or another process cleans too
+            with contextlib.suppress(OSError):  # its writer finished, another process cleans too, or we may not
                 if _is_abandoned(entry.stat(follow_symlinks=False), int(match["pid"]), match["host"]):
                     os.unlink(entry.path)  # noqa: PTH108 - an entry of scandir
                     removed += 1
@@ -115,7 +115,7 @@ def _write(path: Path, parts: list[memoryview]) -> os.stat_result:
             while part.nbytes:
                 part = part[file.write(part) :]
         os.fsync(file.fileno())
-        return os.fstat(file.fileno())
+    return path.stat()  # after closing, when Windows has settled the time
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -82,18 +82,6 @@ class Database:
 
         return self._run(transaction)
 
-    def remake(self) -> None:
-        """Forget all rows and fill the tables again."""
-        filling = self._fill() if self._fill is not None else []
-
-        def work(connection: sqlite3.Connection) -> None:
-            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                connection.execute(f'DELETE FROM "{table}"')
-            for statement, rows in filling:
-                connection.executemany(statement, rows)
-
-        self.write(work)
-
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:
@@ -138,7 +126,7 @@ class Database:
             lock.acquire()
         except filelock.Timeout as error:
             raise CriticalError(
-                "cache index cannot be opened",
+                "database cannot be opened",
                 path=self.path,
                 reason=f"another process has been opening it for {OPEN_SECONDS:.0f} s",
                 fix="end that process and start again",
@@ -235,7 +223,7 @@ class Database:
         for part in self._parts():
             part.replace(part.with_name(part.name + mark))
         notice = EntryError(
-            "cache index cannot be used",
+            "database cannot be used",
             path=self.path,
             reason=reason,
             fix=f"it was kept as {self.path.name}{mark} and is made anew; delete that file when you do not need it",
@@ -246,7 +234,7 @@ class Database:
     def _unusable(self, error: Exception) -> CriticalError:
         fixes = [fix for word, fix in _FIX_BY_MESSAGE.items() if word in str(error)]
         return CriticalError(
-            "cache index cannot be used",
+            "database cannot be used",
             path=self.path,
             reason=str(error),
             fix=fixes[0] if fixes else "make the folder writable, or choose another cache folder",

@@ -132,6 +132,16 @@ class Index:
 
         return self.database.read(work)
 
+    def remake(self) -> None:
+        """Forget all rows and make them anew from the files."""
+        rows = [_stored(row) for row in self._entries_on_disk()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM entries")
+            connection.executemany(_INSERT, rows)
+
+        self.database.write(work)
+
     def _fill(self) -> list[tuple[str, list[tuple[Any, ...]]]]:
         return [
             (_INSERT, [_stored(row) for row in self._entries_on_disk()]),

@@ -127,12 +127,11 @@ def _hash(path: Path) -> tuple[str, os.stat_result]:
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
-            after = os.fstat(file.fileno())
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
-    if _stamp(before) != _stamp(after):
+    if _stamp(before) != _stamp(_state(path)):
         raise _unreadable(path, "it changed while it was read")
-    return digest.hexdigest(), after
+    return digest.hexdigest(), before
 
 
 def _unreadable(path: Path, reason: str) -> SampleError:

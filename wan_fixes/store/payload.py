@@ -29,6 +29,7 @@ FORMAT = "wan_fixes.entry"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 << 20  # captions and settings; a longer one is no header of ours
 CHUNK_BYTES = 1 << 20
+MAX_REASON = 300
 
 _LENGTH_BYTES = 8
 _PREFIX = b'{"__metadata__":{"checksum":"'
@@ -268,7 +269,7 @@ def _bad(path: Path, reason: str) -> EntryError:
     return EntryError(
         "cache entry cannot be used",
         path=path,
-        reason=reason,
+        reason=reason[:MAX_REASON],  # it may quote the file
         fix="it is made again by itself; if this happens often, check the disk",
         module="store",
     )

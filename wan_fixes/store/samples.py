@@ -9,13 +9,13 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wan_fixes.errors import EntryError, UserError
-from wan_fixes.store.atomic import clean_temporary, write_atomic
+from wan_fixes.errors import CriticalError, EntryError, UserError
+from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
 from wan_fixes.store.index import Discarded, Index, Row
 from wan_fixes.store.payload import FORMAT_VERSION, Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
@@ -124,7 +124,7 @@ class SampleStore:
             self._used[key] = time.time()
             used = self._take_used(_USES_PER_WRITE)
         if used:
-            self._index.touch(used)
+            self._if_possible(self._index.touch, used)
         return item
 
     def put(self, key: str, item: Mapping[str, Any]) -> int:
@@ -135,7 +135,10 @@ class SampleStore:
         """
         path = self._path(key)
         entry = encode(key, item)
-        self._clear_way(path)
+        try:
+            self._clear_way(path)
+        except OSError as error:
+            raise disk_error(error, path, entry.file_bytes) from error
         state = write_atomic(path, entry.parts, temporary_folder=self._temporary)
         self._remember(_row(path, state, entry.checksum, entry.values_json), path)
         return entry.file_bytes
@@ -146,7 +149,7 @@ class SampleStore:
         row = self._index.find([key]).get(key)
         try:
             state = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
             self._missed(key, had_row=row is not None)
             return False
         if row is not None and stat.S_ISREG(state.st_mode) and state.st_size == row.size:
@@ -195,7 +198,7 @@ class SampleStore:
             logger.warning("%s cannot be moved to quarantine: %s", path, error)
             name = ""
         self._verified.pop(key, None)
-        self._index.discard(Discarded(key, name, reason.encode("ascii", "backslashreplace").decode(), time.time()))
+        self._index.discard(Discarded(key, name, reason.encode("utf-8", "backslashreplace").decode(), time.time()))
         logger.warning("cache entry %s was discarded: %s", path, reason)
 
     def verify(self) -> list[EntryError]:
@@ -229,14 +232,14 @@ class SampleStore:
 
     def rebuild_index(self) -> None:
         """Make the index anew from the headers of the entries. A file without a sound header gets no row."""
-        self._index.database.remake()
+        self._index.remake()
 
     def close(self) -> None:
         """Write what is pending and close the index; the next use opens it again."""
         with self._lock:
             used = self._take_used(1)
         if used:
-            self._index.touch(used)
+            self._if_possible(self._index.touch, used)
         self._index.database.close()
 
     def __enter__(self) -> SampleStore:
@@ -276,7 +279,14 @@ class SampleStore:
         row = _row(path, state, header.checksum, header.values_json)
         known = self._index.find([header.key]).get(header.key)
         if known is None or (known.checksum, known.size, known.mtime_ns) != (row.checksum, row.size, row.mtime_ns):
-            self._remember(row, path)
+            self._if_possible(self._remember, row, path)
+
+    def _if_possible(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Write to the index. Reading goes on when that fails, on a full disk: the files are there."""
+        try:
+            write(*arguments)
+        except CriticalError as error:
+            logger.warning("%s", error)
 
     def _remember(self, row: Row, path: Path) -> None:
         """Write a row, unless another process has replaced the file meanwhile and so writes the row itself."""
@@ -291,7 +301,7 @@ class SampleStore:
 
     def _missed(self, key: str, *, had_row: bool) -> None:
         if had_row:
-            self._index.remove(key)
+            self._if_possible(self._index.remove, key)
         with self._lock:
             self._misses += 1
 
