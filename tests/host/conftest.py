@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,26 @@ def onetrainer() -> Path:
     if base.ENGINE != "mgds":
         pytest.fail("the real mgds was not on the path before wan_fixes.pipeline was imported")
     return checkout
+
+
+@pytest.fixture(scope="module")
+def wan_host(onetrainer: Path) -> Iterator[Path]:
+    """The checkout with WAN in it, the pipeline's protections off; stock code reads files relative to its folder."""
+    from wan_fixes.hosts.onetrainer.import_hooks import arm, disarm, outcomes
+    from wan_fixes.hosts.onetrainer.patches import model_types, registration, train_config
+
+    before = Path.cwd()
+    os.chdir(onetrainer)
+    sys.path.insert(0, str(Path(__file__).parent))
+    arm([*model_types.PATCHES, *train_config.PATCHES, *registration.PATCHES], onetrainer)
+    import modules.util.create  # noqa: F401 - imported for its patches
+
+    failed = [outcome.message for outcome in outcomes() if outcome.message]
+    if failed:
+        pytest.fail("; ".join(failed))
+    try:
+        yield onetrainer
+    finally:
+        disarm()
+        sys.path.remove(str(Path(__file__).parent))
+        os.chdir(before)

@@ -67,7 +67,8 @@ def disarm() -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, PatchFinder)]
     undo_all()
     for module in list(sys.modules.values()):
-        getattr(module, "__dict__", {}).pop(_APPLIED, None)
+        if isinstance(module, ModuleType):  # others put anything there
+            module.__dict__.pop(_APPLIED, None)
     _outcomes.clear()
 
 

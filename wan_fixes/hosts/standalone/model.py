@@ -97,7 +97,7 @@ def load_model(
 
 
 def _load_part(name: str, part: Part, dtype: torch.dtype) -> torch.nn.Module:
-    _check_tensors(name, part)
+    check_tensors(name, part)
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     try:
         if name == "text_encoder":
@@ -117,7 +117,7 @@ def _load_part(name: str, part: Part, dtype: torch.dtype) -> torch.nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def _check_tensors(name: str, part: Part) -> None:
+def check_tensors(name: str, part: Part) -> None:
     """Compare the files' headers with what the configuration needs, before any weight is read."""
     try:
         with torch.device("meta"):

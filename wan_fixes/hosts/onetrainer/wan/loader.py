@@ -1,0 +1,146 @@
+"""Loads WAN's parts with OneTrainer's own machinery (quantisation, dtypes, Hub), and lets nothing broken through.
+
+Stock loading checks neither completeness nor shapes: a missing weight dies later as "Cannot copy out of meta tensor",
+a wrong shape at the first step, and NaN never.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKLWan, GGUFQuantizationConfig, WanTransformer3DModel
+from modules.modelLoader.mixin.HFModelLoaderMixin import HFModelLoaderMixin
+from transformers import AutoTokenizer, UMT5EncoderModel
+
+from wan_fixes.errors import UserError
+from wan_fixes.hosts.onetrainer.wan.model import WanModel
+from wan_fixes.hosts.onetrainer.wan.vae_access import serialize_access
+from wan_fixes.hosts.standalone.model import check_tensors
+from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_model_folder
+from wan_fixes.wan.variants import WanVariant
+
+logger = logging.getLogger(__name__)
+
+_INCLUDED = {"transformer": "include_transformer", "transformer_2": "include_transformer_2"}
+
+
+class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
+    """The base model: tokenizer, scheduler, text encoder, VAE and the transformers that are wanted."""
+
+    def load(self, model: WanModel, model_type: Any, model_names: Any, weight_dtypes: Any, quantization: Any) -> None:
+        """Fill `model` from a folder in diffusers' layout or a Hub repository of that layout.
+
+        Raises
+        ------
+        UserError
+            Naming part, file, reason and fix, if the folder is incomplete, damaged, or another variant's.
+        """
+        name = model_names.base_model
+        folder = check_model_folder(name, model.variant) if _is_local(name) else None
+        model.model_type = model_type
+        model.tokenizer = AutoTokenizer.from_pretrained(name, subfolder="tokenizer", trust_remote_code=False)
+        model.noise_scheduler, model.boundary_ratio = _load_scheduler(name, model.variant, folder)
+        model.text_encoder = self._load_text_encoder(name, weight_dtypes, folder)
+        model.vae = self._load_vae(model_names, weight_dtypes, folder)
+        for part in ("transformer", "transformer_2")[: model.variant.experts]:
+            if getattr(model_names, _INCLUDED[part], True):
+                setattr(model, part, self._load_transformer(part, model_names, weight_dtypes, quantization, folder))
+        if not model.experts():
+            raise UserError(
+                "no transformer is left to load",
+                reason="both experts are switched off",
+                fix="set include of transformer or of transformer_2",
+            )
+        serialize_access(model.vae)
+        if model.model_spec is not None:
+            model.model_spec.architecture = f"wan{model.variant.family}/{model.variant.name.lower()}"
+            model.model_spec.title = model.variant.label
+            model.model_spec.prediction_type = "flow"
+
+    def _load_text_encoder(self, name: str, dtypes: Any, folder: ModelFolder | None) -> Any:
+        part = _checked("text_encoder", folder)
+        loaded = self._load_transformers_sub_module(
+            UMT5EncoderModel, dtypes.text_encoder, dtypes.fallback_train_dtype, name, "text_encoder"
+        )
+        return _verified("text_encoder", loaded, part, name)
+
+    def _load_vae(self, names: Any, dtypes: Any, folder: ModelFolder | None) -> Any:
+        if names.vae_model:
+            loaded = self._load_diffusers_sub_module(AutoencoderKLWan, dtypes.vae, dtypes.train_dtype, names.vae_model)
+            return _verified("vae", loaded, None, names.vae_model)
+        part = _checked("vae", folder)
+        loaded = self._load_diffusers_sub_module(
+            AutoencoderKLWan, dtypes.vae, dtypes.train_dtype, names.base_model, "vae"
+        )
+        return _verified("vae", loaded, part, names.base_model)
+
+    def _load_transformer(
+        self, part: str, names: Any, dtypes: Any, quantization: Any, folder: ModelFolder | None
+    ) -> Any:
+        dtype = getattr(dtypes, part, dtypes.transformer)
+        override = getattr(names, f"{part}_model", "")
+        if override:
+            loaded = WanTransformer3DModel.from_single_file(
+                override,
+                config=names.base_model,
+                subfolder=part,
+                # Not in fp32 while loading: a 14B model would take 56 GB.
+                torch_dtype=dtype.torch_dtype() or torch.bfloat16,
+                quantization_config=GGUFQuantizationConfig(compute_dtype=torch.bfloat16) if dtype.is_gguf() else None,
+            )
+            loaded = self._convert_diffusers_sub_module_to_dtype(loaded, dtype, dtypes.train_dtype, quantization)
+            return _verified(part, loaded, None, override)
+        stored = _checked(part, folder)
+        loaded = self._load_diffusers_sub_module(
+            WanTransformer3DModel, dtype, dtypes.train_dtype, names.base_model, part, quantization
+        )
+        return _verified(part, loaded, stored, names.base_model)
+
+
+def _is_local(name: str) -> bool:
+    """Whether a model is meant as a path: what is neither there nor like a Hub id gets the folder's error message."""
+    path = Path(name).expanduser()
+    return path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
+
+
+def _checked(name: str, folder: ModelFolder | None) -> Part | None:
+    if folder is None:
+        return None
+    check_tensors(name, folder.parts[name])
+    return folder.parts[name]
+
+
+def _verified(name: str, module: torch.nn.Module, part: Part | None, source: str) -> torch.nn.Module:
+    """The module, in which every weight was filled, and with numbers. Quantised weights are whole numbers: no NaN."""
+    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        stored = part.tensors.get(key) if part else None
+        reason = ""
+        if tensor.is_meta:
+            reason = f"{key} is missing"
+        elif tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.isfinite().all():
+            reason = f"{key} holds numbers that are not finite (NaN or infinity) as {tensor.dtype}"
+        if reason:
+            raise UserError(
+                f"the model's {name} cannot be used",
+                path=stored.file if stored else source,
+                reason=reason,
+                fix="download this file again, or take another copy of the model",
+                module="model",
+                context={"part": name},
+            )
+    return module.requires_grad_(False).eval()
+
+
+def _load_scheduler(name: str, variant: WanVariant, folder: ModelFolder | None) -> tuple[Any, float | None]:
+    """The scheduler that the model names, and the sigma at which the experts change."""
+    if folder is not None:
+        cls, boundary = getattr(diffusers, folder.scheduler), folder.boundary_ratio
+    else:
+        index = diffusers.DiffusionPipeline.load_config(name)
+        cls = getattr(diffusers, index["scheduler"][1])
+        boundary = index.get("boundary_ratio") or variant.boundary_ratio
+    return cls.from_pretrained(name, subfolder="scheduler"), boundary

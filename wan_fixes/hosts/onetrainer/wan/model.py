@@ -1,0 +1,100 @@
+"""A loaded WAN model as OneTrainer's machinery handles it: parts that move between devices, adapters, a pipeline."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from diffusers import WanPipeline
+from modules.model.BaseModel import BaseModel
+from modules.util.enum.DataType import DataType
+
+from wan_fixes.wan.text import encode_prompts, trim_embeddings
+from wan_fixes.wan.timesteps import Expert
+from wan_fixes.wan.variants import WanVariant, get_variant
+
+PART_OF: dict[Expert, str] = {"high": "transformer", "low": "transformer_2"}
+"""Which transformer is which expert, as in diffusers' `WanPipeline`."""
+
+
+class WanModel(BaseModel):  # type: ignore[misc]
+    """Attributes are named after the parts in `ModelType.model_parts()`, by which OneTrainer finds them.
+
+    `transformer_2` and either transformer of a model with two experts may be None: that expert is then not used.
+    """
+
+    def __init__(self, model_type: Any) -> None:
+        super().__init__(model_type=model_type)
+        self.variant: WanVariant = get_variant(model_type.name)
+        self.tokenizer: Any = None
+        self.noise_scheduler: Any = None
+        self.text_encoder: Any = None
+        self.vae: Any = None
+        self.transformer: Any = None
+        self.transformer_2: Any = None
+        self.boundary_ratio: float | None = None
+
+        self.text_encoder_autocast_context: Any = nullcontext()
+        self.text_encoder_train_dtype = DataType.FLOAT_32
+        self.transformer_offload_conductor: Any = None
+        self.transformer_2_offload_conductor: Any = None
+
+        self.transformer_lora: Any = None
+        self.transformer_2_lora: Any = None
+        self.lora_state_dict: dict[str, torch.Tensor] | None = None
+
+        self.on_train_device: set[str] = set()
+        """The parts that were materialized and not evicted since."""
+
+    def experts(self) -> list[str]:
+        """The transformers that are there: `transformer`, `transformer_2`, or both."""
+        return [part for part in PART_OF.values() if getattr(self, part) is not None]
+
+    def lora_parts(self) -> list[tuple[str, Any]]:
+        """Each transformer that has an adapter, and the adapter."""
+        loras = ((part, getattr(self, f"{part}_lora")) for part in self.experts())
+        return [(part, lora) for part, lora in loras if lora is not None]
+
+    def materialize(self, *parts: str) -> None:
+        super().materialize(*parts)
+        self.on_train_device |= set(parts)
+
+    def evict(self, *parts: str) -> None:
+        super().evict(*parts)
+        self.on_train_device -= set(parts or self.model_type.model_parts())
+
+    def activate(self, part: str) -> Any:
+        """Have this transformer on the training device and the other one not; returns it."""
+        others = [other for other in PART_OF.values() if other != part and other in self.on_train_device]
+        if others:
+            self.evict(*others)
+        if part not in self.on_train_device:
+            self.materialize(part)
+        return getattr(self, part)
+
+    def encode_text(
+        self,
+        *,
+        text: list[str] | None = None,
+        tokens: torch.Tensor | None = None,
+        tokens_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Embeddings `[B, 512, D]` of prompts, or of tokens `[B, L]` with their mask."""
+        with torch.no_grad(), self.text_encoder_autocast_context:
+            if text is not None:
+                return encode_prompts(self.tokenizer, self.text_encoder, text)
+            hidden = self.text_encoder(tokens, tokens_mask).last_hidden_state
+            return trim_embeddings(hidden, tokens_mask)
+
+    def create_pipeline(self) -> Any:
+        return WanPipeline(
+            tokenizer=self.tokenizer,
+            text_encoder=self.text_encoder,
+            vae=self.vae,
+            scheduler=self.noise_scheduler,
+            transformer=self.transformer,
+            transformer_2=self.transformer_2,
+            boundary_ratio=self.boundary_ratio,
+            expand_timesteps=self.variant.mode == "ti2v",
+        )

@@ -1,0 +1,153 @@
+"""Samples while training: an mp4 at the model's frame rate, or a still where one frame is asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from modules.modelSampler.BaseModelSampler import BaseModelSampler, ModelSamplerOutput
+from modules.util.enum.FileType import FileType
+from PIL import Image
+from tqdm import tqdm
+
+from wan_fixes.errors import CriticalError
+from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
+from wan_fixes.wan.latents import denormalize_latents, latent_shape
+from wan_fixes.wan.timesteps import NUM_TRAIN_TIMESTEPS, expert_for_sigma
+
+logger = logging.getLogger(__name__)
+
+
+class WanSampler(BaseModelSampler):  # type: ignore[misc]
+    """The steps of diffusers' `WanPipeline`, with one part at a time on the training device."""
+
+    def __init__(self, train_device: torch.device, temp_device: torch.device, model: WanModel, model_type: Any) -> None:
+        super().__init__(train_device, temp_device)
+        self.model = model
+        self.model_type = model_type
+
+    def sample(
+        self,
+        sample_config: Any,
+        destination: str,
+        image_format: Any = None,
+        video_format: Any = None,
+        audio_format: Any = None,
+        on_sample: Callable[[Any], None] = lambda _: None,
+        on_update_progress: Callable[[int, int], None] = lambda _, __: None,
+    ) -> None:
+        variant = self.model.variant
+        clip = self.sample_clip(
+            prompt=sample_config.prompt,
+            negative_prompt=sample_config.negative_prompt,
+            height=self.quantize_resolution(sample_config.height, variant.spatial_multiple),
+            width=self.quantize_resolution(sample_config.width, variant.spatial_multiple),
+            frames=self.quantize_resolution(sample_config.frames - 1, variant.temporal_compression) + 1,
+            seed=None if sample_config.random_seed else sample_config.seed,
+            steps=sample_config.diffusion_steps,
+            guidance_scale=sample_config.cfg_scale,
+            on_update_progress=on_update_progress,
+        )
+        if len(clip) == 1:
+            output = ModelSamplerOutput(file_type=FileType.IMAGE, data=Image.fromarray(clip[0].numpy()))
+        else:
+            output = ModelSamplerOutput(file_type=FileType.VIDEO, data=clip)
+        self.save_sampler_output(output, destination, image_format, video_format, audio_format, fps=variant.fps)
+        on_sample(output)
+
+    @torch.no_grad()
+    def sample_clip(
+        self,
+        *,
+        prompt: str,
+        negative_prompt: str,
+        height: int,
+        width: int,
+        frames: int,
+        seed: int | None,
+        steps: int,
+        guidance_scale: float,
+        on_update_progress: Callable[[int, int], None] = lambda _, __: None,
+    ) -> torch.Tensor:
+        """A clip, uint8 `[F, H, W, 3]` on the CPU. `seed` None draws one; 1 as guidance leaves the negative prompt out.
+
+        Raises
+        ------
+        CriticalError
+            If the model makes NaN.
+        """
+        model = self.model
+        generator = torch.Generator()  # on the CPU: the same noise on every device
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        model.materialize_only("text_encoder")
+        prompts = [prompt, negative_prompt] if guidance_scale > 1.0 else [prompt]
+        embeddings = model.encode_text(text=prompts).to(self.train_device)
+        config = model.vae.config
+        shape = latent_shape(
+            frames,
+            height,
+            width,
+            channels=config.z_dim,
+            spatial_compression=config.scale_factor_spatial,
+            temporal_compression=config.scale_factor_temporal,
+        )
+        latents = torch.randn((1, *shape), generator=generator).to(self.train_device)
+        latents = self._denoise(latents, embeddings, steps, guidance_scale, on_update_progress)
+        model.materialize_only("vae")
+        raw = denormalize_latents(latents, config).to(model.vae.dtype)
+        video = model.vae.decode(raw, return_dict=False)[0][0].float()
+        if not video.isfinite().all():
+            raise CriticalError(
+                "the model makes no picture any more",
+                reason="its output is not a number (NaN)",
+                fix="train again from an earlier backup, with a lower learning rate",
+                module="sampler",
+            )
+        pixels = (video * 0.5 + 0.5).clamp(0, 1) * 255.0
+        return pixels.round().to(torch.uint8).permute(1, 2, 3, 0).cpu()
+
+    def _denoise(
+        self,
+        latents: torch.Tensor,
+        embeddings: torch.Tensor,
+        steps: int,
+        guidance_scale: float,
+        on_update_progress: Callable[[int, int], None],
+    ) -> torch.Tensor:
+        model = self.model
+        dtype = model.train_dtype.torch_dtype()
+        # A scheduler keeps state while sampling, so that each clip gets its own.
+        scheduler = type(model.noise_scheduler).from_config(model.noise_scheduler.config)
+        scheduler.set_timesteps(steps, device=self.train_device)
+        timesteps = scheduler.timesteps
+        model.materialize_only(self._part_at(timesteps[0]))
+        for index, timestep in enumerate(tqdm(timesteps, desc="sampling")):
+            transformer = model.activate(self._part_at(timestep))
+            with model.autocast_context:
+                velocities = [
+                    transformer(
+                        hidden_states=latents.to(dtype),
+                        timestep=timestep.expand(1),
+                        encoder_hidden_states=embedding[None].to(dtype),
+                        return_dict=True,
+                    ).sample.float()
+                    for embedding in embeddings
+                ]
+            velocity = velocities[0]
+            if len(velocities) == 2:
+                velocity = velocities[1] + guidance_scale * (velocities[0] - velocities[1])
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            on_update_progress(index + 1, len(timesteps))
+        return latents
+
+    def _part_at(self, timestep: torch.Tensor) -> str:
+        """The expert for a timestep; where only one was loaded, that one for all of them."""
+        present = self.model.experts()
+        if len(present) == 1 or self.model.boundary_ratio is None:
+            return present[0]
+        return PART_OF[expert_for_sigma(float(timestep) / NUM_TRAIN_TIMESTEPS, self.model.boundary_ratio)]

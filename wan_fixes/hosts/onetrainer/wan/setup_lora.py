@@ -1,0 +1,51 @@
+"""LoRA training of WAN: an adapter on each expert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from modules.module.LoRAModule import LoRAModuleWrapper
+from modules.util.NamedParameterGroup import NamedParameterGroupCollection
+from modules.util.optimizer_util import init_model_parameters
+
+from wan_fixes.hosts.onetrainer.wan.model import WanModel
+from wan_fixes.hosts.onetrainer.wan.setup import BaseWanSetup
+
+
+class WanLoRASetup(BaseWanSetup):
+    """The model's own weights stay as they are."""
+
+    def trained_parameters(self, model: WanModel, part: str) -> Iterable[torch.nn.Parameter]:
+        lora = getattr(model, f"{part}_lora")
+        return lora.parameters() if lora is not None else []
+
+    def create_parameters(self, model: WanModel, config: Any) -> Any:
+        groups = NamedParameterGroupCollection()
+        for part, lora in model.lora_parts():
+            self._create_model_part_parameters(groups, part, lora, getattr(config, part))
+        return groups
+
+    def setup_model(self, model: WanModel, config: Any) -> None:
+        for part in model.experts():
+            lora = LoRAModuleWrapper(getattr(model, part), part, config, config.layer_filter.split(","))
+            if model.lora_state_dict:
+                lora.load_state_dict(model.lora_state_dict)
+            lora.set_dropout(config.dropout_probability)
+            lora.to(dtype=config.lora_weight_dtype.torch_dtype())
+            lora.hook_to_module()
+            setattr(model, f"{part}_lora", lora)
+        model.lora_state_dict = None
+        parameters = self.create_parameters(model, config)
+        self._setup_requires_grad(model, config)
+        init_model_parameters(model, parameters, self.train_device)
+
+    def after_optimizer_step(self, model: WanModel, config: Any, train_progress: Any) -> None:
+        self._setup_requires_grad(model, config)
+
+    def _setup_requires_grad(self, model: WanModel, config: Any) -> None:
+        for part in (*model.experts(), "text_encoder", "vae"):
+            getattr(model, part).requires_grad_(False)
+        for part, lora in model.lora_parts():
+            self._setup_model_part_requires_grad(part, lora, getattr(config, part), model.train_progress)
