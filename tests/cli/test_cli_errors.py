@@ -82,6 +82,7 @@ def test_debug_does_not_outlast_its_command(wan: Any, monkeypatch: pytest.Monkey
 def test_texts_of_users_are_never_markup(wan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "[red]a[/red] [link=file:///x]b[/link] :smile: \x1b[2J\u202e.mp4"
     raising(monkeypatch, UserError("cannot be read", path=name, reason="[bold]no[/]", fix="[/]"))
+    assert "\x1b" not in wan("stats", "--debug").stderr
     said = wan("stats").stderr
     assert "[red]a[/red] [link=file:///x]b[/link] :smile: \\x1b[2J\\u202e.mp4" in said
     assert "why: [bold]no[/]" in said

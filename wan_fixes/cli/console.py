@@ -50,7 +50,8 @@ class _BarFriendlyHandler(logging.Handler):
     """Sends log records to standard error without spoiling progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say_above_bars(self.format(record))
+        for line in self.format(record).splitlines():
+            say_above_bars(line)
 
 
 def _set_up_logging(debug: bool) -> bool:
@@ -115,7 +116,8 @@ def report(error: BaseException) -> ExitCode:
         error = UserError(f"{error.name} is not installed", reason="this command needs the extra `standalone`", fix=fix)
     is_expected = isinstance(error, (WanFixesError, OSError))
     if not is_expected or logger.isEnabledFor(logging.DEBUG):
-        err.print(Text("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            err.print(shown(line), soft_wrap=True)
     if isinstance(error, WanFixesError):
         _say(error.what if error.path is None else f"{error.what}: {error.path}", error.reason, error.fix)
         return _code_of(error)
