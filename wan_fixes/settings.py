@@ -42,6 +42,10 @@ class Settings:
 
     enabled: bool = True
     """Off: the host behaves as if the plugin were not installed."""
+    validate_pipelines: bool = True
+    """Off: OneTrainer's own data pipeline, in which one bad file ends a training."""
+    check_models: bool = True
+    """Off: model files are not looked at before they are loaded."""
     plugin_folders: list[str] = field(default_factory=list)
     """Folders whose `plugin.py` is loaded. Absolute paths, so that the working folder never decides what code runs."""
     decode_deadline_seconds: float = _number(10.0, 0.1, 3600.0)

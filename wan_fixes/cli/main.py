@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from wan_fixes import __version__
-from wan_fixes.cli import cache, check, stats, train
+from wan_fixes.cli import cache, check, host, stats, train
 from wan_fixes.cli.console import ExitCode, out, report, set_up_streams
 
 
@@ -58,6 +58,8 @@ app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("stats")(stats.stats)
 app.add_typer(cache.app, name="cache")
+app.command("enable")(host.enable)
+app.command("disable")(host.disable)
 
 
 @app.command()

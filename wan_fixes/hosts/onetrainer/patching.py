@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -11,6 +12,8 @@ from typing import Any, Final
 
 _MISSING: Final = object()
 _undo: list[Callable[[], None]] = []
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,16 @@ def replace(owner: Any, name: str, value: Any) -> None:
             setattr(owner, name, before)
 
     _undo.append(undo)
+
+
+def shielded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function`; what it raises is logged, and None comes back: for what OneTrainer can do without."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        logger.warning("%s failed, and OneTrainer goes on: %s: %s", function.__qualname__, type(error).__name__, error)
+        logger.debug("where it happened", exc_info=True)
+        return None
 
 
 def on_undo(undo: Callable[[], None]) -> None:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from wan_fixes.hosts.onetrainer.patches import model_ensure, pipeline, training_record
 from wan_fixes.hosts.onetrainer.patching import Patch
 
-PATCHES: tuple[Patch, ...] = ()
+PATCHES: tuple[Patch, ...] = (
+    *pipeline.PATCHES,
+    *training_record.PATCHES,
+    *model_ensure.PATCHES,
+)
 """In the order in which patches of one module are applied."""
+
+SUBSTITUTION = pipeline.NAME
+"""The touch point without which a OneTrainer is too old for the plugin to be of any use."""

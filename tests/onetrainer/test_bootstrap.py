@@ -1,0 +1,166 @@
+"""The `.pth` line: loads the plugin in an enabled checkout's processes, and breaks or slows no start of that Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that holds this package and the `.pth` line; the interpreter of it."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    packages = site_packages(python)
+    here = [str(ROOT), *(path for path in sys.path if Path(path).name == "site-packages")]
+    (packages / "aaa.pth").write_text("\n".join(here) + "\n", encoding="utf-8")
+    (packages / PTH_NAME).write_text(PTH_LINE, encoding="ascii")
+    return python
+
+
+def site_packages(python: Path) -> Path:
+    ask = [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    return Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "settings.json").write_text("{}")
+    state = {"WAN_FIXES_STATE": str(tmp_path / "hosts.json"), "WAN_FIXES_SETTINGS": str(tmp_path / "settings.json")}
+    return {**os.environ, **state}
+
+
+def enable(environment: dict[str, str], checkout: Path) -> None:
+    entry = {"path": str(checkout.resolve()), "python": "", "pth": "", "installed": {}}
+    Path(environment["WAN_FIXES_STATE"]).write_text(json.dumps({"version": 1, "checkouts": [entry]}))
+
+
+def run(python: Path, environment: dict[str, str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(python), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+REPORT = "import sys; from modules.util import create; print(hasattr(create.create_model_loader, '__wrapped__'))"
+LOADED = "import sys; print(sorted(name for name in sys.modules if name.startswith('wan_fixes')))"
+
+
+def test_it_is_one_ascii_line_without_a_path() -> None:
+    assert PTH_LINE.isascii() and PTH_LINE.endswith("\n") and PTH_LINE.count("\n") == 1
+    assert re.match(r"import[ \t]", PTH_LINE)
+    assert "/" not in PTH_LINE and "\\" not in PTH_LINE.replace("\\n", "")
+
+
+def test_the_stock_launcher_loads_the_plugin_in_an_enabled_checkout(
+    venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    (checkout / "scripts/train.py").write_text(
+        (checkout / "scripts/train.py").read_text() + "print(create.create_model_loader.__wrapped__.__name__)\n"
+    )
+    enable(environment, checkout)
+    for script in (["scripts/train.py"], [str(checkout / "scripts/train.py")]):
+        done = run(venv, environment, *script, cwd=checkout)
+        assert done.returncode == 0
+        assert done.stdout.split() == ["stock", "create_model_loader"]
+        assert "is active in" in done.stderr
+
+
+def test_a_spawned_child_loads_it_too(venv: Path, environment: dict[str, str], checkout: Path) -> None:
+    (checkout / "scripts/train.py").write_text(
+        "import sys, multiprocessing\nfrom pathlib import Path\n"
+        "sys.path.insert(0, str(Path(__file__).absolute().parent.parent))\n"
+        "def child():\n    from modules.util import create\n"
+        "    print(hasattr(create.create_model_loader, '__wrapped__'))\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=child)\n"
+        "    process.start(); process.join()\n"
+    )
+    enable(environment, checkout)
+    assert run(venv, environment, "scripts/train.py", cwd=checkout).stdout.split() == ["True"]
+
+
+def test_a_checkout_that_is_not_enabled_stays_stock(
+    venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    enable(environment, tmp_path)
+    done = run(venv, environment, "-c", REPORT, cwd=checkout)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_switched_off_in_the_settings_no_symbol_is_patched_and_nothing_is_said(
+    venv: Path, environment: dict[str, str], checkout: Path
+) -> None:
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
+    done = run(venv, environment, "-c", REPORT, cwd=checkout)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_every_other_program_of_the_environment_loads_nothing_but_the_tripwire(
+    venv: Path, environment: dict[str, str], checkout: Path
+) -> None:
+    enable(environment, checkout)
+    done = run(venv, environment, "-c", LOADED, cwd=checkout)
+    expected = ["wan_fixes", "wan_fixes._version", "wan_fixes.hosts"]
+    expected += ["wan_fixes.hosts.onetrainer", "wan_fixes.hosts.onetrainer.bootstrap"]
+    assert eval(done.stdout) == expected
+
+
+@pytest.mark.parametrize("file", ["WAN_FIXES_STATE", "WAN_FIXES_SETTINGS"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"checkouts": 5, "enabled": 7}', b"\xff\xfe\x00"])
+def test_a_broken_file_of_ours_is_named_and_onetrainer_starts(
+    file: str, content: bytes, venv: Path, environment: dict[str, str], checkout: Path
+) -> None:
+    enable(environment, checkout)
+    Path(environment[file]).write_bytes(content)
+    done = run(venv, environment, "scripts/train.py", cwd=checkout)
+    assert (done.returncode, done.stdout) == (0, "stock\n")
+    last = done.stderr.splitlines()[-1]
+    assert environment[file] in last and "OneTrainer goes on without it" in last
+
+
+@pytest.mark.parametrize(
+    "package",
+    [None, "raise SystemExit(5)", "raise RuntimeError('broken')", "import nothing_like_it", "syntax error"],
+    ids=["uninstalled", "exits", "raises", "cannot import", "cannot be compiled"],
+)
+def test_no_state_of_the_package_can_break_a_start(package: str | None, tmp_path: Path) -> None:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / PTH_NAME).write_text(PTH_LINE, encoding="ascii")
+    if package is not None:
+        (folder / "wan_fixes").mkdir()
+        (folder / "wan_fixes/__init__.py").write_text(package)
+    start = f"import site; site.addsitedir({str(folder)!r}); print('started')"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "started\n", "")
+
+
+def test_a_start_is_not_slower_by_more_than_a_few_milliseconds(venv: Path, environment: dict[str, str]) -> None:
+    """Measured inside one process, as the time that the line takes: a busy machine slows whole starts at random."""
+    measure = (
+        "import sys, time\n"
+        "times = []\n"
+        "for _ in range(5):\n"
+        "    for name in [n for n in sys.modules if n.startswith('wan_fixes')]: del sys.modules[name]\n"
+        "    sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'Tripwire']\n"
+        "    began = time.perf_counter()\n"
+        f"    exec({PTH_LINE!r})\n"
+        "    times.append(time.perf_counter() - began)\n"
+        "print(min(times))\n"
+    )
+    done = run(venv, environment, "-c", measure, cwd=ROOT)
+    assert float(done.stdout) < 0.010

@@ -1,0 +1,299 @@
+"""`wan enable` and `wan disable`: installs the plugin into a checkout's environment, and takes all of it back."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import wan_fixes
+from wan_fixes.errors import UserError
+from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
+from wan_fixes.hosts.onetrainer.checkout import (
+    Environment,
+    find_python,
+    inspect_environment,
+    last_line,
+    require_checkout,
+    run_python,
+)
+from wan_fixes.hosts.onetrainer.state import EnabledCheckout, enabled_checkouts, find_enabled, forget, remember
+from wan_fixes.hosts.onetrainer.symbols import SourceSymbols, read_from
+from wan_fixes.hosts.onetrainer.touch_points import PATCHES, SUBSTITUTION
+
+PACKAGE = "wan-fixes"
+_VERSION = wan_fixes.__version__
+_PIP_TIMEOUT = 1800.0
+_SOURCES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+_SOURCE_FOLDERS = ("wan_fixes", "ui")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """What `enable` did."""
+
+    checkout: Path
+    python: Path
+    was_enabled: bool
+    """True when all was there already and nothing was done."""
+    installed: dict[str, str]
+    """Packages that are in the environment for our sake."""
+    missing: dict[str, list[str]]
+    """By touch point: the symbols that this OneTrainer lacks."""
+
+
+def enable(path: Path, *, python: Path | None = None, package: str | None = None) -> Enabled:
+    """Make a checkout load the plugin at its next start.
+
+    Parameters
+    ----------
+    python:
+        The interpreter of its environment, where that is not found by itself.
+    package:
+        What pip installs, a wheel or a requirement; by default this very version, from its sources where they are at
+        hand.
+
+    Raises
+    ------
+    UserError
+        When it is no checkout, too old, has no environment, or installing would move a package that is there.
+    """
+    checkout = require_checkout(path)
+    missing = _missing_symbols(checkout)
+    environment = inspect_environment(find_python(checkout, python))
+    _forget_gone(checkout)
+    entry = find_enabled(checkout)
+    pth = environment.site_packages / PTH_NAME
+    if entry is not None and package is None and _is_complete(entry, environment):
+        return Enabled(checkout, environment.python, True, entry.installed, missing)
+    installed = dict(entry.installed) if entry is not None else {}
+    if package is not None or entry is not None or _canonical(environment.packages).get(PACKAGE) != _VERSION:
+        installed |= _install(environment, package)
+    remember(EnabledCheckout(str(checkout), str(environment.python), str(pth), installed))
+    try:
+        pth.write_text(PTH_LINE, encoding="ascii", newline="\n")
+    except OSError as error:
+        raise UserError(
+            "the plugin cannot be enabled",
+            path=pth,
+            reason=error.strerror or str(error),
+            fix="make the folder writable, and run `wan enable` again",
+        ) from error
+    return Enabled(checkout, environment.python, False, installed, missing)
+
+
+def disable(path: Path) -> EnabledCheckout:
+    """Take back everything that `enable` did for a checkout, also for one that is gone; returns what was undone.
+
+    Raises ``UserError`` when it is not enabled.
+    """
+    entry = find_enabled(path)
+    if entry is None:
+        known = ", ".join(other.path for other in enabled_checkouts())
+        raise UserError(
+            "the plugin is not enabled there",
+            path=path,
+            reason=f"enabled are: {known}" if known else "it is enabled nowhere",
+            fix="name an enabled checkout" if known else "nothing is left to do",
+        )
+    others = (other for other in enabled_checkouts() if other.path != entry.path)
+    sharer = next((other for other in others if other.pth == entry.pth), None)
+    if sharer is not None:  # two checkouts with one environment: the other one still needs it all
+        forget(entry)
+        remember(replace(sharer, installed=entry.installed | sharer.installed))
+        return entry
+    Path(entry.pth).unlink(missing_ok=True)
+    if Path(entry.python).is_file():
+        _uninstall(inspect_environment(Path(entry.python)), entry.installed)
+    forget(entry)
+    return entry
+
+
+def _missing_symbols(checkout: Path) -> dict[str, list[str]]:
+    symbols = SourceSymbols(read_from(checkout))
+    found = {patch.name: symbols.missing(patch) for patch in PATCHES}
+    missing = {name: absent for name, absent in found.items() if absent}
+    if SUBSTITUTION in missing:
+        raise UserError(
+            "this OneTrainer is too old",
+            path=checkout,
+            reason=f"it has no {', '.join(missing[SUBSTITUTION])}",
+            fix="update it with its update.sh or update.bat",
+        )
+    return missing
+
+
+def _forget_gone(checkout: Path) -> None:
+    """Clear the list of checkouts that were moved or deleted since."""
+    for entry in enabled_checkouts():
+        if entry.path != str(checkout) and not Path(entry.path).exists():
+            logger.warning("%s is gone, and no longer on the list of enabled checkouts", entry.path)
+            forget(entry)
+
+
+def _is_complete(entry: EnabledCheckout, environment: Environment) -> bool:
+    pth = Path(entry.pth)
+    return (
+        pth == environment.site_packages / PTH_NAME
+        and pth.is_file()
+        and pth.read_text(encoding="utf-8", errors="replace") == PTH_LINE
+        and _canonical(environment.packages).get(PACKAGE) == _VERSION
+    )
+
+
+# Installing
+
+
+def _install(environment: Environment, package: str | None) -> dict[str, str]:
+    """Install the plugin, and only if nothing that is there would move; returns what came in, by name."""
+    before = _canonical(environment.packages)
+    with tempfile.TemporaryDirectory(prefix="wan-fixes-") as temporary:
+        requirement = package or _own_package(Path(temporary))
+        constraints = Path(temporary) / "constraints.txt"
+        pinned = {name: version for name, version in before.items() if name != PACKAGE}
+        constraints.write_text("".join(f"{name}=={v}\n" for name, v in sorted(pinned.items())), encoding="utf-8")
+        # A wheel of the same version may be newer than what is installed: it is always put in anew, alone.
+        common = ["--constraint", str(constraints), "--disable-pip-version-check", "--no-input", requirement]
+        report = _pip(environment, ["install", "--dry-run", "--quiet", "--report", "-", *common], _would_move)
+        planned = {_normal(item["metadata"]["name"]): item["metadata"]["version"] for item in _read_plan(report)}
+        moved = [f"{name} {before[name]} → {planned[name]}" for name in planned if name in pinned]
+        if moved:
+            raise _would_move(", ".join(moved))
+        if PACKAGE in before:
+            _pip(environment, ["uninstall", "--yes", "--quiet", "--disable-pip-version-check", PACKAGE], _not_installed)
+        _pip(environment, ["install", "--quiet", *common], _not_installed)
+    after = _canonical(inspect_environment(environment.python).packages)
+    return {name: version for name, version in after.items() if name not in before or name == PACKAGE}
+
+
+def _own_package(temporary: Path) -> str:
+    """What pip can install to get this very version: a wheel of the sources where they are at hand."""
+    root = Path(wan_fixes.__file__).resolve().parent.parent
+    if not (root / "setup.cfg").is_file():
+        return f"{PACKAGE}=={_VERSION}"
+    # From a copy: building leaves folders beside the sources, and ships deleted files when those are old.
+    copy = temporary / "source"
+    copy.mkdir()
+    for name in _SOURCES:
+        if (root / name).is_file():
+            shutil.copy2(root / name, copy / name)
+    for name in _SOURCE_FOLDERS:
+        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    arguments = ["-m", "pip", "wheel", "--quiet", "--no-deps", *isolation, "--wheel-dir", str(temporary), str(copy)]
+    done = run_python(Path(sys.executable), arguments, timeout=_PIP_TIMEOUT)
+    wheel = next(temporary.glob("*.whl"), None)
+    if done.returncode != 0 or wheel is None:
+        raise UserError(
+            "the plugin's own package cannot be built",
+            path=root,
+            reason=last_line(done.stderr) or "pip made no wheel",
+            fix="name a wheel with --package",
+        )
+    return str(wheel)
+
+
+def _uninstall(environment: Environment, installed: dict[str, str]) -> None:
+    """Remove what enabling brought in, except what was changed since or what others have come to need."""
+    there = _canonical(environment.packages)
+    ours = [name for name, version in installed.items() if there.get(name) == version or name == PACKAGE]
+    needed = _needed_by_others(environment, ours)
+    leave = [name for name in ours if name in there and name not in needed]
+    if leave:
+        arguments = ["uninstall", "--yes", "--quiet", "--disable-pip-version-check", *leave]
+        _pip(environment, arguments, _not_uninstalled)
+
+
+# Asked of the environment itself: which of the named packages does one need that is not named?
+_NEEDERS = (
+    "import importlib.metadata, json, re, sys\n"
+    "def normal(name): return re.sub(r'[-_.]+', '-', name).lower()\n"
+    "ours = set(json.loads(sys.argv[1])); needs = {}\n"
+    "for d in importlib.metadata.distributions():\n"
+    "    if not d.metadata['Name']: continue\n"
+    "    needs[normal(d.metadata['Name'])] = {normal(re.match(r'[\\w.-]+', r).group()) for r in d.requires or ()"
+    " if 'extra' not in r.partition(';')[2]}\n"
+    "kept = set(); rest = [n for n in needs if n not in ours]\n"
+    "while rest:\n"
+    "    new = (needs[rest.pop()] & ours) - kept; kept |= new; rest += [n for n in new if n in needs]\n"
+    "print(json.dumps(sorted(kept)))"
+)
+
+
+def _needed_by_others(environment: Environment, ours: list[str]) -> set[str]:
+    done = run_python(environment.python, ["-I", "-c", _NEEDERS, json.dumps(ours)], timeout=120)
+    try:
+        return set(json.loads(last_line(done.stdout)))
+    except ValueError as error:
+        raise _not_uninstalled(last_line(done.stderr)) from error
+
+
+# pip
+
+
+def _pip(environment: Environment, arguments: list[str], trouble: Callable[[str], UserError]) -> str:
+    done = run_python(environment.python, ["-m", "pip", *arguments], timeout=_PIP_TIMEOUT)
+    if done.returncode == 0:
+        return done.stdout
+    if "No module named pip" in done.stderr:
+        raise UserError(
+            "OneTrainer's environment has no pip",
+            path=environment.python,
+            reason=last_line(done.stderr),
+            fix=f'run "{environment.python}" -m ensurepip, and try again',
+        )
+    raise trouble(_errors(done.stderr) or f"pip ended with {done.returncode}")
+
+
+def _read_plan(report: str) -> Iterable[dict[str, dict[str, str]]]:
+    try:
+        return json.loads(report[report.index("{") :])["install"]
+    except (ValueError, KeyError) as error:
+        raise _not_installed("pip gave no report: it is older than 22.2") from error
+
+
+def _errors(stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines()]
+    return "; ".join(line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")) or last_line(stderr)
+
+
+def _would_move(reason: str) -> UserError:
+    return UserError(
+        "the plugin does not fit into OneTrainer's environment",
+        reason=reason,
+        fix="nothing was changed; update OneTrainer, or report this with the lines above",
+    )
+
+
+def _not_installed(reason: str) -> UserError:
+    return UserError(
+        "the plugin cannot be installed",
+        reason=reason,
+        fix="look at pip's message, and run `wan enable` again",
+    )
+
+
+def _not_uninstalled(reason: str) -> UserError:
+    return UserError(
+        "the plugin cannot be uninstalled",
+        reason=reason,
+        fix="it is switched off already; run `wan disable` again to remove its packages",
+    )
+
+
+def _canonical(packages: dict[str, str]) -> dict[str, str]:
+    return {_normal(name): version for name, version in packages.items()}
+
+
+def _normal(name: str) -> str:
+    """A package's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,207 @@
+"""The training that goes on in this process: its record in the run database, its pipelines' contexts, its events."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import time
+from typing import Any
+
+from wan_fixes.errors import WanFixesError
+from wan_fixes.health import Run, RunDatabase, plain, run_database_path, total
+from wan_fixes.pipeline import PipelineContext
+from wan_fixes.pipeline.upstream import is_collector, unwrap
+from wan_fixes.plugins import call_hooks, get_plugin_manager
+from wan_fixes.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_COUNTERS_EVERY = 10.0  # seconds
+_LOSS, _RATE = "loss/train_step", "lr/"  # tags of OneTrainer's TensorBoard log
+
+_current: Training | None = None
+
+
+class Training:
+    """One training, or one other use of the data loaders, from its first pipeline to its end.
+
+    Parameters
+    ----------
+    config:
+        OneTrainer's ``TrainConfig``.
+    recorded:
+        Whether this process writes the run. Of several ranks one does.
+    """
+
+    def __init__(self, config: Any, settings: Settings, *, recorded: bool) -> None:
+        self.settings = settings
+        self._recorded = recorded
+        self.plugins = get_plugin_manager(settings)
+        self.config = plain_config(config)
+        self.database: RunDatabase | None = None
+        self.run: Run | None = None
+        self._contexts: list[PipelineContext] = []
+        self._ended = False
+        self._status = ""
+        self._rate = 0.0
+        self._last_step_at = time.monotonic()
+        self._counters_at = 0.0
+        if recorded:
+            self._open_run(str(config.workspace_dir))
+            self.emit("run_started", workspace=str(config.workspace_dir), config=self.config)
+
+    def _open_run(self, workspace: str) -> None:
+        try:
+            path = run_database_path(workspace)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.database = RunDatabase(path)
+            self.run = self.database.start_run("train", self.config)
+        except (WanFixesError, OSError) as error:  # training without a record is better than none
+            logger.warning("this training is not recorded: %s", plain(str(error)))
+
+    def new_context(self, cache_dir: str) -> PipelineContext:
+        """A context for one pipeline of this training. It is closed with the training."""
+        context = PipelineContext.create(cache_dir, settings=self.settings, run=self.run)
+        self._contexts.append(context)
+        return context
+
+    # What happens
+
+    def emit(self, name: str, **payload: Any) -> None:
+        """Tell the plugins that something happened, from the one process that records it."""
+        if self._recorded:
+            call_hooks(self.plugins, "onetrainer_training_event", name=name, payload=payload)
+
+    def note(self, kind: str, message: str, **facts: Any) -> None:
+        """Record an event of the run."""
+        if self.run is not None:
+            self.run.event(kind, message, **facts)
+
+    def note_status(self, status: str) -> None:
+        """Record what OneTrainer says it is doing, once until that changes."""
+        if status != self._status and not self._ended:
+            self._status = status
+            self.note("status", status)
+
+    def note_saved(self, event: str, message: str, **facts: Any) -> None:
+        """Record that a file was made, and tell the plugins."""
+        self.note(event, message, **facts)
+        self.emit(event, **facts)
+
+    def note_scalar(self, tag: str, value: float, step: int) -> None:
+        """Take the loss and the learning rate from what OneTrainer writes for TensorBoard."""
+        if tag.startswith(_RATE):
+            self._rate = float(value)
+        elif tag == _LOSS:
+            now = time.monotonic()
+            seconds, self._last_step_at = now - self._last_step_at, now
+            if self.run is not None:
+                self.run.step(step, float(value), self._rate, seconds)
+            self.emit("step_finished", step=step, loss=float(value), learning_rate=self._rate, seconds=seconds)
+            if now - self._counters_at > _COUNTERS_EVERY:
+                self._counters_at = now
+                self._record_counters()
+
+    def samples_ready(self, dataset: Any, context: PipelineContext, what: str) -> None:
+        """Record the usable files of an opened pipeline, and log how many are valid, skipped and failed.
+
+        Parameters
+        ----------
+        what:
+            Which data set it is, for people: "training" or "validation".
+        """
+        counts = {"valid": 0, "skipped": len(context.roster.reasons()), "failed": 0}
+        for collector in (unwrap(module) for module in dataset.loading_pipeline.modules if is_collector(module)):
+            for index in range(collector.length()):
+                if not context.roster.is_dropped(index):
+                    counts["valid"] += 1
+                    if self.run is not None:
+                        self.run.sample(collector.get_item(0, index)[collector.path_out_name], "valid")
+            break
+        if self.run is not None and self.database is not None:
+            failed = self.database.sample_counts(self.run.id)["failed"]
+            counts["failed"] = failed
+        values = context.metrics.snapshot()
+        hits, misses = round(total(values, "cache_hits")), round(total(values, "cache_misses"))
+        message = (
+            f"{what} data: {counts['valid']} samples are valid, {counts['skipped']} skipped, {counts['failed']} failed"
+        )
+        logger.info("%s", message)
+        self.note("samples_ready", message, data=what, **counts)
+        self.emit("caching_finished", data=what, **counts, cache_hits=hits, cache_misses=misses)
+
+    def _record_counters(self) -> None:
+        if self.run is not None:
+            values: dict[str, float] = {}
+            for context in self._contexts:
+                for name, value in context.metrics.snapshot().items():
+                    values[name] = values.get(name, 0) + value
+            self.run.counters(values)
+
+    # How it ends
+
+    def fail(self, error: BaseException) -> None:
+        """Record that `error` ended the training; the pipelines may still be at work."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        self.end("interrupted" if interrupted else "failed", reason)
+
+    def end(self, status: Any, reason: str = "") -> None:
+        """Record the end: "finished", "interrupted" or "failed". Only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        self._record_counters()
+        if self.run is not None:
+            if status != "finished":
+                self.note(f"run_{status}", reason)
+            self.run.finish(status)
+        if status == "finished":
+            self.emit("run_finished", status=status)
+        else:
+            self.emit("run_failed", reason=reason, interrupted=status == "interrupted")
+
+    def close(self) -> None:
+        """Close every file of ours. The pipelines are not used afterwards."""
+        for context in self._contexts:
+            context.close()
+        self._contexts.clear()
+        if self.database is not None:
+            self.database.close()
+            self.database = None
+
+
+def current() -> Training | None:
+    """The training of this process, if one goes on."""
+    return _current
+
+
+def begin(config: Any, *, recorded: bool) -> Training | None:
+    """Begin a training, and close the one before; None with the plugin switched off in the settings.
+
+    Raises ``UserError`` when the settings cannot be read.
+    """
+    global _current
+    close_current()
+    settings = Settings.load()
+    if settings.enabled:
+        _current = Training(config, settings, recorded=recorded)
+    return _current
+
+
+def close_current() -> None:
+    """Close the training of this process, if there is one."""
+    global _current
+    training, _current = _current, None
+    if training is not None:
+        training.end("interrupted", "the process ended")
+        training.close()
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """OneTrainer's configuration as plain JSON types, without its secrets."""
+    values: dict[str, Any] = config.to_dict()
+    return {name: value for name, value in values.items() if name not in ("secrets", "cloud")}
+
+
+atexit.register(close_current)
