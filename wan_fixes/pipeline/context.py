@@ -117,20 +117,27 @@ class PipelineContext:
 
     def probe(self, path: str) -> VideoMetadata:
         """What is measured about a clip, remembered by its content. Raises ``SampleError``, also from quarantine."""
-        content = self.content_id(path)
+        try:
+            content = self.content_id(path)
+        except SampleError:
+            self._measure(path)  # knows better why a file cannot be read: a link that leads nowhere, a pipe
+            raise
         reason = self.quarantine.reason_for(path, content)
         if reason is not None:
             fix = "replace or repair the file: it is tried again as soon as it changes"
             raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
         known = self.probe_memory.get(content, path)
         if known is None:
-            known = probe(
-                path,
-                max_pixels=self.settings.max_pixels_per_frame,
-                deadline=self.settings.decode_deadline_seconds,
-            )
+            known = self._measure(path)
             self.probe_memory.put(content, known)
         return known
+
+    def _measure(self, path: str) -> VideoMetadata:
+        return probe(
+            path,
+            max_pixels=self.settings.max_pixels_per_frame,
+            deadline=self.settings.decode_deadline_seconds,
+        )
 
     def rng(self, variation: int, path: str, purpose: str) -> random.Random:
         """The random numbers of one sample in one variation, the same wherever the sample stands in the list."""
