@@ -94,6 +94,7 @@ def test_a_kill_loses_nothing_that_was_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 def test_many_kills_lose_nothing_that_was_reported(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path / "cache", kills=80, seed=random.randrange(2**32))
 

@@ -180,7 +180,7 @@ def run(sound: Path, root: Path, seed: int, *, open_before: bool) -> None:
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True
 )
 
 
@@ -198,6 +198,7 @@ def test_damage_under_an_open_store_is_never_believed_and_mends(sound: Path, tmp
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("open_before", [False, True] if os.name == "posix" else [False])
 def test_a_thousand_damaged_caches_are_never_believed_and_mend(sound: Path, tmp_path: Path, open_before: bool) -> None:
     for seed in range(1000):
