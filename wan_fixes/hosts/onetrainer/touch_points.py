@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from wan_fixes.hosts.onetrainer.patches import model_ensure, pipeline, training_record
+from wan_fixes.hosts.onetrainer.patches import (
+    model_ensure,
+    model_types,
+    pipeline,
+    registration,
+    train_config,
+    training_record,
+)
 from wan_fixes.hosts.onetrainer.patching import Patch
 
 PATCHES: tuple[Patch, ...] = (
     *pipeline.PATCHES,
     *training_record.PATCHES,
+    *model_types.PATCHES,
+    *train_config.PATCHES,
+    *registration.PATCHES,
     *model_ensure.PATCHES,
 )
 """In the order in which patches of one module are applied."""

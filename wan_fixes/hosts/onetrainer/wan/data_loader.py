@@ -70,7 +70,7 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
                 tokens_mask_in_name="tokens_mask",
                 hidden_state_out_name="text_encoder_hidden_state",
                 text_encoder=model.text_encoder,
-                autocast_contexts=[model.text_encoder_autocast_context],
+                autocast_contexts=[model.autocast_context, model.text_encoder_autocast_context],
                 dtype=model.train_dtype.torch_dtype(),
             ),
         ]

@@ -14,10 +14,12 @@ import diffusers
 import torch
 from diffusers import AutoencoderKLWan, GGUFQuantizationConfig, WanTransformer3DModel
 from modules.modelLoader.mixin.HFModelLoaderMixin import HFModelLoaderMixin
+from modules.util.enum.DataType import DataType
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
+from wan_fixes.hosts.onetrainer.wan.precision import restore_full_precision
 from wan_fixes.hosts.onetrainer.wan.vae_access import serialize_access
 from wan_fixes.hosts.standalone.model import check_tensors
 from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_model_folder
@@ -63,9 +65,9 @@ class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
 
     def _load_text_encoder(self, name: str, dtypes: Any, folder: ModelFolder | None) -> Any:
         part = _checked("text_encoder", folder)
-        loaded = self._load_transformers_sub_module(
-            UMT5EncoderModel, dtypes.text_encoder, dtypes.fallback_train_dtype, name, "text_encoder"
-        )
+        # What UMT5 keeps in fp32 gets this dtype, and with a quantised one everything that is not quantised does.
+        kept = dtypes.fallback_train_dtype if dtypes.text_encoder.is_quantized() else DataType.FLOAT_32
+        loaded = self._load_transformers_sub_module(UMT5EncoderModel, dtypes.text_encoder, kept, name, "text_encoder")
         return _verified("text_encoder", loaded, part, name)
 
     def _load_vae(self, names: Any, dtypes: Any, folder: ModelFolder | None) -> Any:
@@ -93,11 +95,13 @@ class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
                 quantization_config=GGUFQuantizationConfig(compute_dtype=torch.bfloat16) if dtype.is_gguf() else None,
             )
             loaded = self._convert_diffusers_sub_module_to_dtype(loaded, dtype, dtypes.train_dtype, quantization)
+            restore_full_precision(loaded, None)
             return _verified(part, loaded, None, override)
         stored = _checked(part, folder)
         loaded = self._load_diffusers_sub_module(
             WanTransformer3DModel, dtype, dtypes.train_dtype, names.base_model, part, quantization
         )
+        restore_full_precision(loaded, stored)
         return _verified(part, loaded, stored, names.base_model)
 
 

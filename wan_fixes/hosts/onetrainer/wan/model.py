@@ -81,7 +81,7 @@ class WanModel(BaseModel):  # type: ignore[misc]
         tokens_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Embeddings `[B, 512, D]` of prompts, or of tokens `[B, L]` with their mask."""
-        with torch.no_grad(), self.text_encoder_autocast_context:
+        with torch.no_grad(), self.autocast_context, self.text_encoder_autocast_context:
             if text is not None:
                 return encode_prompts(self.tokenizer, self.text_encoder, text)
             hidden = self.text_encoder(tokens, tokens_mask).last_hidden_state

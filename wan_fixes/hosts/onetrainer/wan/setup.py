@@ -100,7 +100,7 @@ class BaseWanSetup(
 
     def calculate_loss(self, model: WanModel, batch: dict[str, Any], data: dict[str, Any], config: Any) -> torch.Tensor:
         return self._flow_matching_losses(  # type: ignore[no-any-return]
-            batch=batch,
+            batch=_repeated(batch, len(data["predicted"]) // len(batch["loss_weight"])),
             data=data,
             config=config,
             train_device=self.train_device,
@@ -137,6 +137,14 @@ class BaseWanSetup(
 
 def _model_output(predicted: torch.Tensor, target: torch.Tensor, sigmas: torch.Tensor) -> dict[str, Any]:
     return {"loss_type": "target", "timestep": loss_index(sigmas), "predicted": predicted, "target": target}
+
+
+def _repeated(batch: dict[str, Any], levels: int) -> dict[str, Any]:
+    """The batch as the loss sees it, when each sample was predicted at several noise levels."""
+    if levels == 1:
+        return batch
+    names = [name for name in ("loss_weight", "latent_mask") if name in batch]
+    return batch | {name: torch.cat([batch[name]] * levels) for name in names}
 
 
 def _enable_checkpointing(transformer: Any, config: Any, part: Any) -> Any:

@@ -11,6 +11,7 @@ from modules.util.NamedParameterGroup import NamedParameterGroupCollection
 from modules.util.optimizer_util import init_model_parameters
 
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
+from wan_fixes.hosts.onetrainer.wan.precision import TIME_EMBEDDER
 from wan_fixes.hosts.onetrainer.wan.setup import BaseWanSetup
 
 
@@ -34,6 +35,9 @@ class WanLoRASetup(BaseWanSetup):
                 lora.load_state_dict(model.lora_state_dict)
             lora.set_dropout(config.dropout_probability)
             lora.to(dtype=config.lora_weight_dtype.torch_dtype())
+            for name, layer in lora.lora_modules.items():
+                if TIME_EMBEDDER in name:  # it computes in fp32, where nothing casts for it
+                    layer.to(dtype=torch.float32)
             lora.hook_to_module()
             setattr(model, f"{part}_lora", lora)
         model.lora_state_dict = None

@@ -1,0 +1,237 @@
+"""What the host trains on is what diffusers computes: latents, conditioning, velocity, loss, samples.
+
+The reference side is made of diffusers' pipeline, scheduler and freshly loaded models; nothing of ours is in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+TOLERANCE = 1e-5
+"""Largest difference allowed in fp32."""
+
+
+@pytest.fixture(scope="module")
+def runs(wan_host: Path) -> Any:
+    import wan_runs
+
+    return wan_runs
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in the very size that is trained: no scaling between the file and the VAE."""
+    from painted import paint_frame
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(2):
+        Image.fromarray(paint_frame(number, width=64, height=64, hue=number / 2)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"  a caf&eacute;,  number {number} ", encoding="utf-8")
+    return folder
+
+
+def start(runs: Any, model: Path, data: Path, work: Path, **changes: Any) -> SimpleNamespace:
+    """A trainer that is ready for its first step, and its first batch."""
+    from modules.util import create
+    from modules.util.callbacks.TrainCallbacks import TrainCallbacks
+    from modules.util.commands.TrainCommands import TrainCommands
+
+    config = runs.configuration(model, data, work, **changes)
+    trainer = create.create_trainer(config, TrainCallbacks(), TrainCommands())
+    trainer.start()
+    trainer.data_loader.get_data_set().start_next_epoch()
+    trainer.model_setup.setup_train_device(trainer.model, config)
+    batches = list(trainer.data_loader.get_data_loader())
+    return SimpleNamespace(config=config, model=trainer.model, setup=trainer.model_setup, batches=batches)
+
+
+@pytest.fixture(scope="module")
+def prepared(runs: Any, tiny_wan: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return start(runs, tiny_wan, pictures, tmp_path_factory.mktemp("work"), batch_size=2, frames="1")
+
+
+def reference_latents(pipeline: Any, pixels: Any) -> Any:
+    """As `WanPipeline` inverts them before it decodes."""
+    import torch
+
+    config = pipeline.vae.config
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
+    with torch.no_grad():
+        return (pipeline.vae.encode(pixels).latent_dist.mode() - mean) / std
+
+
+def reference_step(pipeline: Any, batch: Any, latents: Any, seed: int, timesteps: Any) -> SimpleNamespace:
+    """Velocity, target and loss of one step, from the batch's prompts and the noise levels that were drawn."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    scheduler.timesteps, scheduler.sigmas = timesteps, timesteps / 1000
+    noisy = scheduler.scale_noise(latents, timesteps, noise)
+    embeddings, _ = pipeline.encode_prompt(batch["prompt"], do_classifier_free_guidance=False, max_sequence_length=512)
+    high = pipeline.config.boundary_ratio is None or float(timesteps[0]) >= 1000 * pipeline.config.boundary_ratio
+    transformer = pipeline.transformer if high else pipeline.transformer_2
+    with torch.no_grad():
+        velocity = transformer(
+            hidden_states=noisy, timestep=timesteps, encoder_hidden_states=embeddings, return_dict=False
+        )[0]
+    target = noise - latents
+    return SimpleNamespace(velocity=velocity, target=target, loss=(velocity - target).square().mean())
+
+
+def watch_timesteps(model: Any) -> list[Any]:
+    """The timesteps of every call of a transformer from here on."""
+    seen: list[Any] = []
+    for part in model.experts():
+        getattr(model, part).register_forward_pre_hook(
+            lambda _module, _arguments, options: seen.append(options["timestep"]), with_kwargs=True
+        )
+    return seen
+
+
+def largest_difference(first: Any, second: Any) -> float:
+    assert first.shape == second.shape
+    return float((first - second).detach().abs().max())
+
+
+def test_cached_latents_are_those_of_the_reference(prepared: Any, tiny_pipeline: Any) -> None:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from wan_fixes.wan.latents import normalize_latents
+
+    (batch,) = prepared.batches
+    pixels = [np.asarray(Image.open(path).convert("RGB")) for path in batch["image_path"]]
+    clip = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)[:, :, None].float() / 127.5 - 1.0
+    expected = reference_latents(tiny_pipeline, clip)
+
+    assert (
+        largest_difference(normalize_latents(batch["latent_image"], prepared.model.vae.config), expected) <= TOLERANCE
+    )
+
+
+def test_cached_captions_are_encoded_as_the_pipeline_encodes_prompts(prepared: Any, tiny_pipeline: Any) -> None:
+    (batch,) = prepared.batches
+    raw = ["  a caf&eacute;,  number " + Path(path).stem + " " for path in batch["image_path"]]
+    expected, _ = tiny_pipeline.encode_prompt(raw, do_classifier_free_guidance=False, max_sequence_length=512)
+
+    assert largest_difference(batch["text_encoder_hidden_state"], expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("step", [0, 7])
+def test_velocity_and_loss_of_a_step_are_those_of_an_independent_computation(
+    prepared: Any, tiny_pipeline: Any, step: int
+) -> None:
+    from modules.util.TrainProgress import TrainProgress
+
+    from wan_fixes.wan.latents import normalize_latents
+
+    (batch,) = prepared.batches
+    seen = watch_timesteps(prepared.model)
+    output = prepared.setup.predict(prepared.model, batch, prepared.config, TrainProgress(global_step=step))
+    loss = prepared.setup.calculate_loss(prepared.model, batch, output, prepared.config)
+
+    latents = normalize_latents(batch["latent_image"], prepared.model.vae.config)
+    expected = reference_step(tiny_pipeline, batch, latents, step, seen[0])
+    assert largest_difference(output["predicted"], expected.velocity) <= TOLERANCE
+    assert largest_difference(output["target"], expected.target) <= TOLERANCE
+    assert abs(loss.item() - expected.loss.item()) <= TOLERANCE
+
+
+def test_validation_sees_the_same_spread_noise_levels_at_every_step(prepared: Any) -> None:
+    import torch
+    from modules.util.TrainProgress import TrainProgress
+
+    (batch,) = prepared.batches
+    levels, losses = [], []
+    for step in (0, 5):
+        seen = watch_timesteps(prepared.model)
+        with torch.no_grad():
+            progress = TrainProgress(global_step=step)
+            output = prepared.setup.predict(prepared.model, batch, prepared.config, progress, deterministic=True)
+            losses.append(prepared.setup.calculate_loss(prepared.model, batch, output, prepared.config).item())
+        levels.append([float(timestep[0]) for timestep in seen])
+
+    assert levels[0] == levels[1]
+    assert len(set(levels[0])) > 2
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_a_sample_is_the_clip_that_the_pipeline_makes(prepared: Any, tiny_pipeline: Any, guidance_scale: float) -> None:
+    import numpy as np
+    import torch
+    from modules.util import create
+
+    arguments = {"prompt": "a red ball", "negative_prompt": "grey", "height": 64, "width": 64}
+    sampler = create.create_model_sampler(
+        torch.device("cpu"), torch.device("cpu"), prepared.model, prepared.config.model_type
+    )
+    clip = sampler.sample_clip(**arguments, frames=9, seed=3, steps=3, guidance_scale=guidance_scale)
+    expected = tiny_pipeline(
+        **arguments,
+        num_frames=9,
+        num_inference_steps=3,
+        guidance_scale=guidance_scale,
+        generator=torch.Generator().manual_seed(3),
+        output_type="np",
+    ).frames[0]
+
+    assert clip.shape == (9, 64, 64, 3)
+    assert np.abs(clip.numpy().astype(int) - (expected * 255).round().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"timestep_distribution": "COS_MAP"}, "timestep_distribution"),
+        ({"frames": "10"}, "10 frames"),
+        ({"dynamic_timestep_shifting": True}, "timestep_shift"),
+        ({"model_type": "WAN_2_2_TI2V_5B"}, "channels"),
+        ({"base_model_name": "/nowhere/at/all"}, "model folder is not there"),
+    ],
+)
+def test_what_wan_cannot_do_is_refused_with_the_setting_to_change(
+    runs: Any, tiny_wan: Path, pictures: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    from wan_fixes.errors import UserError
+
+    with pytest.raises(UserError, match=words):
+        start(runs, tiny_wan, pictures, tmp_path, **changes)
+
+
+@pytest.mark.parametrize("damage", ["missing", "misshapen", "not a number"])
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_a_broken_weight_is_an_error_at_load_that_names_its_file(
+    runs: Any, tiny_wan: Path, pictures: Path, tmp_path: Path, part: str, damage: str
+) -> None:
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from wan_fixes.errors import UserError
+
+    model = shutil.copytree(tiny_wan, tmp_path / "model")
+    (file,) = (model / part).glob("*.safetensors")
+    weights = load_file(file)
+    name = next(name for name, weight in weights.items() if weight.ndim == 2 or weight.ndim == 5)
+    if damage == "missing":
+        del weights[name]
+    elif damage == "misshapen":
+        weights[name] = weights[name][:-1].contiguous()
+    else:
+        weights[name].view(-1)[-1] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
+
+    with pytest.raises(UserError) as caught:
+        start(runs, model, pictures, tmp_path)
+    assert Path(caught.value.path) == file
+    assert name in str(caught.value)
