@@ -47,6 +47,7 @@ LIGHT = (
     "wan_fixes.store",
     "wan_fixes.store.keys",
     "wan_fixes.ui",
+    "wan_fixes.wan.lora_keys",
     "wan_fixes.wan.variants",
 )
 

@@ -115,7 +115,7 @@ def test_what_is_known_but_not_done_is_reported(write):
         validation=True,
         clear_cache_before_training=True,
         continue_last_backup=True,
-        output_model_format="KOHYA_LORA",
+        output_model_format="ORIGINAL_LORA",
         tensorboard=False,
         transformer={"offload_fraction": 0.5},
         concepts=[{"path": "clips", "image": {"enable_random_hue": True}, "text": {"tag_dropout_enable": True}}],
@@ -129,6 +129,25 @@ def test_what_is_known_but_not_done_is_reported(write):
         "concepts[0].image.enable_random_hue",
         "concepts[0].text.tag_dropout_enable",
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "written", "reported"),
+    [
+        ("DIFFUSERS_LORA", "DIFFUSERS_LORA", False),
+        ("COMFY_LORA", "COMFY_LORA", False),
+        ("KOHYA_LORA", "KOHYA_LORA", False),
+        ("SAFETENSORS", "DIFFUSERS_LORA", False),
+        ("LEGACY_LORA", "DIFFUSERS_LORA", False),
+        ("ORIGINAL_LORA", "DIFFUSERS_LORA", True),
+        ("SOMETHING", "DIFFUSERS_LORA", True),
+        (7, "DIFFUSERS_LORA", True),
+    ],
+)
+def test_the_lora_is_written_as_the_preset_asks_or_the_report_says_how(write, asked, written, reported):
+    preset = read(write, output_model_format=asked)
+    assert preset.output_model_format == written
+    assert ("output_model_format" in notes(preset)) == reported
 
 
 def test_unknown_fields_are_reported_with_the_nearest_known_name(write):

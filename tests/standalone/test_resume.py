@@ -160,6 +160,7 @@ def test_settings_that_shape_no_training_may_change(workplace):
     run(workplace.preset(), max_steps=2)
     concept = {"path": str(workplace.clips), "name": "renamed", "image": {"enable_crop_jitter": False}}
     changes = {"dataloader_threads": 3, "backup_after": 7, "output_dtype": "BFLOAT_16", "concepts": [concept]}
+    changes["output_model_format"] = "COMFY_LORA"
     assert run(workplace.preset(**changes), max_steps=3).first_step == 2
 
 

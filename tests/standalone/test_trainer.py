@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from wan_fixes.errors import CriticalError, UserError
 from wan_fixes.health import RunDatabase
 from wan_fixes.hosts.standalone import Preset
+from wan_fixes.hosts.standalone.checkpoint import read_checkpoint
 from wan_fixes.hosts.standalone.model import load_model
 from wan_fixes.hosts.standalone.result import TrainResult
 from wan_fixes.hosts.standalone.steps import velocity
@@ -22,6 +23,8 @@ from wan_fixes.settings import Settings
 from wan_fixes.store import SampleStore
 from wan_fixes.wan.flow import add_noise, flow_matching_loss, velocity_target
 from wan_fixes.wan.latents import normalize_latents
+from wan_fixes.wan.lora import add_lora, load_adapter_state, load_lora, lora_state_dict
+from wan_fixes.wan.lora_keys import lora_to_diffusers
 from wan_fixes.wan.timesteps import stratified_sigmas
 
 
@@ -104,13 +107,29 @@ def test_the_lora_changes_the_model_and_its_file_gives_the_trainers_output(workp
     assert (trained - base).abs().max() > 1e-3
 
     # the adapter as the trainer had it, from its checkpoint
-    from wan_fixes.hosts.standalone.checkpoint import read_checkpoint
-    from wan_fixes.wan.lora import add_lora, load_adapter_state
-
     live = load_model(tiny_wan, "WAN_2_1_T2V_1_3B").transformer
     add_lora(live, 4, 8)
     load_adapter_state(live, read_checkpoint(result.checkpoint).adapter)
     assert (output(live) - trained).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("lora_format", "beginning"), [("COMFY_LORA", "diffusion_model.blocks."), ("KOHYA_LORA", "lora_unet_blocks_")]
+)
+def test_the_file_has_the_names_that_the_preset_asks_for_and_the_trainers_weights(workplace, lora_format, beginning):
+    result = run(workplace.preset(output_model_format=lora_format, lora_alpha=8, save_every=3, save_every_unit="STEP"))
+    state, header = load_lora(result.lora)
+    assert all(key.startswith(beginning) for key in state)
+    assert header["base_model"] == "WAN_2_1_T2V_1_3B"
+    live = load_model(workplace.model, "WAN_2_1_T2V_1_3B").transformer
+    add_lora(live, 4, 8)
+    load_adapter_state(live, read_checkpoint(result.checkpoint).adapter)
+    expected = lora_state_dict(live)
+    read = lora_to_diffusers(state)
+    assert read.keys() == expected.keys()
+    assert all(torch.equal(read[key], expected[key]) for key in expected)
+    (on_the_way, *_) = sorted((workplace.folder / "workspace" / "save").glob("*.safetensors"))
+    assert load_lora(on_the_way)[0].keys() == state.keys()
 
 
 def test_overfitting_one_clip_lowers_the_loss_over_a_fixed_grid_of_timesteps_and_noises(workplace, tiny_wan):

@@ -7,7 +7,8 @@
 | `KOHYA_LORA` | `lora_unet_blocks_0_self_attn_q.lora_down.weight`, `.lora_up.weight`, `.alpha` |
 
 ComfyUI reads the last two, which name layers as WAN's own code does (`LAYER_NAMES`). diffusers reads all three, but
-Comfy's only with some layer of a block in it, and kohya's only with every linear layer of every block and nothing else.
+Comfy's only with some layer of a block in it, and kohya's only with the attention and feed-forward of every block and
+nothing else.
 
 A layer grows by `alpha / rank * B A`, and where no alpha is given it is the rank. We keep alpha folded into B
 (`lora.py`): Comfy's format gets none, and kohya's, whose readers ask for one, gets the rank. So all of them hold the
@@ -15,7 +16,7 @@ same numbers.
 
 Sources: ComfyUI's `comfy/lora.py` (`model_lora_keys_unet`: a layer's name with `diffusion_model.`, or flattened with
 `lora_unet_`) and `comfy/weight_adapter/lora.py` (`lora_A`/`lora_B` or `lora_down`/`lora_up`, `alpha` if there is one);
-musubi-tuner's `convert_lora.py`; diffusers' `loaders/lora_conversion_utils.py`.
+musubi-tuner's `convert_lora.py`; diffusers' `loaders/lora_conversion_utils.py`. Never imports torch.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal, get_args
 
 from wan_fixes.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 LoraFormat = Literal["DIFFUSERS_LORA", "COMFY_LORA", "KOHYA_LORA"]
 """By OneTrainer's names, so that a preset means the same in both hosts."""
@@ -101,7 +103,7 @@ def lora_to_format(state: Mapping[str, torch.Tensor], lora_format: LoraFormat) -
             flat = _KOHYA_PREFIX + original.replace(".", "_")
             renamed[f"{flat}.lora_down.weight"] = down
             renamed[f"{flat}.lora_up.weight"] = up
-            renamed[f"{flat}.alpha"] = torch.tensor(float(down.shape[0]))
+            renamed[f"{flat}.alpha"] = down.new_zeros(()).float().fill_(down.shape[0])
     return renamed
 
 

@@ -14,13 +14,15 @@ from wan_fixes.hosts.standalone.model import WanModel
 from wan_fixes.hosts.standalone.preview import make_preview
 from wan_fixes.hosts.standalone.samples import SampleDefinition
 from wan_fixes.wan.lora import lora_metadata, lora_state_dict, save_lora
+from wan_fixes.wan.lora_keys import lora_to_format
 
 
 def write_lora(host: HostRun, model: WanModel, path: Path, *, steps: int) -> Path:
     """Write the LoRA as it is after `steps` updates. Raises ``CriticalError`` when the disk refuses."""
     preset = host.preset
     metadata = lora_metadata(preset.variant, rank=preset.lora_rank, alpha=preset.lora_alpha, steps=steps)
-    save_lora(path, lora_state_dict(model.transformer, dtype=DTYPES[preset.output_dtype]), metadata)
+    state = lora_state_dict(model.transformer, dtype=DTYPES[preset.output_dtype])
+    save_lora(path, lora_to_format(state, preset.output_model_format), metadata)
     host.run.event("lora_saved", f"LoRA written: {path.name}", path=str(path), step=steps)
     return path
 

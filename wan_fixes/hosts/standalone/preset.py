@@ -17,6 +17,7 @@ from wan_fixes.health import run_database_path
 from wan_fixes.hosts.standalone.concepts import Concept
 from wan_fixes.hosts.standalone.reading import FieldNote
 from wan_fixes.hosts.standalone.samples import SampleDefinition
+from wan_fixes.wan.lora_keys import LoraFormat
 from wan_fixes.wan.variants import WanVariant, get_variant
 
 DEFAULT_SEED = 42
@@ -58,6 +59,8 @@ class Preset:
         ``cuda``, ``cpu``, or None: CUDA where there is one.
     train_dtype, transformer_weight_dtype, text_encoder_weight_dtype, vae_weight_dtype, lora_weight_dtype, output_dtype:
         ``FLOAT_32``, ``BFLOAT_16`` or ``FLOAT_16`` (the last not for training).
+    output_model_format:
+        By whose names the LoRA's weights are written.
     layer_filter:
         Parts of module names, or regular expressions; () means every linear layer of the transformer's blocks.
     caption_dropout:
@@ -120,6 +123,7 @@ class Preset:
     save_every_unit: str
     save_filename_prefix: str
     samples: tuple[SampleDefinition, ...]
+    output_model_format: LoraFormat = "DIFFUSERS_LORA"
     report: tuple[FieldNote, ...] = ()
 
     @property

@@ -25,6 +25,7 @@ from wan_fixes.hosts.standalone.onetrainer_fields import (
 from wan_fixes.hosts.standalone.preset import DEFAULT_SEED, OptimizerSettings, Preset
 from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
 from wan_fixes.hosts.standalone.samples import SampleDefinition, read_samples
+from wan_fixes.wan.lora_keys import LORA_FORMATS, LoraFormat
 from wan_fixes.wan.variants import VARIANTS, WanVariant
 
 SCHEDULERS = ("CONSTANT", "LINEAR", "COSINE")
@@ -34,7 +35,7 @@ TIME_UNITS = ("EPOCH", "STEP", "SECOND", "MINUTE", "HOUR", "NEVER", "ALWAYS")
 
 _WEIGHT_DTYPES = ("FLOAT_32", "BFLOAT_16", "FLOAT_16")
 _TRAIN_DTYPES = ("FLOAT_32", "BFLOAT_16")
-_LORA_FORMATS = ("SAFETENSORS", "LEGACY_LORA", "DIFFUSERS_LORA")  # the first two leave the choice to the model
+_UNDECIDED_FORMATS = ("SAFETENSORS", "LEGACY_LORA")  # they leave the choice to the model
 _OWN_FIELDS = {"seed": Field(DEFAULT_SEED, "used")}
 
 
@@ -129,6 +130,7 @@ class _Parts:
             save_every_unit=reader.choice("save_every_unit", TIME_UNITS),
             save_filename_prefix=self._file_prefix(),
             samples=self._samples(),
+            output_model_format=self._lora_format(),
             report=tuple(reader.notes),
         )
 
@@ -159,8 +161,6 @@ class _Parts:
             reader.note(
                 "continue_last_backup", "adjusted", "an interrupted run always goes on; a finished one starts anew"
             )
-        if reader.value("output_model_format") not in _LORA_FORMATS:
-            reader.note("output_model_format", "adjusted", "the LoRA is written with diffusers' keys (DIFFUSERS_LORA)")
 
     def _base_model(self) -> Path:
         reader = self.reader
@@ -205,6 +205,16 @@ class _Parts:
             raise self.reader.error("output_model_destination", f"{destination} is a folder", fix)
         _check_is_no_file(self.reader, "output_model_destination", destination.parent)
         return destination
+
+    def _lora_format(self) -> LoraFormat:
+        name = self.reader.value("output_model_format")
+        for known in LORA_FORMATS:
+            if name == known:
+                return known
+        if name not in _UNDECIDED_FORMATS:
+            reason = "the LoRA is written with diffusers' keys (DIFFUSERS_LORA)"
+            self.reader.note("output_model_format", "adjusted", reason)
+        return "DIFFUSERS_LORA"
 
     def _concepts(self) -> tuple[Concept, ...]:
         reader = self.reader

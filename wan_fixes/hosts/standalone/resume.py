@@ -16,6 +16,7 @@ _FREE = {
     "cache_dir",
     "output_model_destination",
     "output_dtype",
+    "output_model_format",
     "train_device",
     "dataloader_threads",
     "gradient_checkpointing",
