@@ -30,7 +30,6 @@ def extend_model_type(module: ModuleType) -> None:
     wrap(model_type, "is_flow_matching", _or_wan)
     wrap(model_type, "is_video_model", _or_wan)
     wrap(model_type, "supported_training_methods", _training_methods(module))
-    wrap(model_type, "supported_lora_formats", _lora_formats(module))
 
 
 def is_wan(self: Enum) -> bool:
@@ -53,16 +52,6 @@ def _training_methods(module: ModuleType) -> Callable[[Callable[..., Any]], Call
             return stock(self)
 
         return supported_training_methods
-
-    return around
-
-
-def _lora_formats(module: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def around(stock: Callable[..., Any]) -> Callable[..., Any]:
-        def supported_lora_formats(self: Enum) -> Any:
-            return [module.ModelFormat.DIFFUSERS_LORA] if is_wan(self) else stock(self)
-
-        return supported_lora_formats
 
     return around
 
@@ -95,11 +84,9 @@ PATCHES: tuple[Patch, ...] = (
             "ModelType",
             "_MODEL_PARTS",
             "TrainingMethod",
-            "ModelFormat",
             "ModelType.is_flow_matching",
             "ModelType.is_video_model",
             "ModelType.supported_training_methods",
-            "ModelType.supported_lora_formats",
         ),
         apply=extend_model_type,
         why="WAN among the model types",

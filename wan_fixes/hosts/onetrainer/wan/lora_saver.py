@@ -1,18 +1,49 @@
-"""Writes the LoRA: one file, or one for each expert."""
+"""Writes the LoRA: one file, or with two experts one for each."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from modules.modelSaver.mixin.LoRASaverMixin import LoRASaverMixin
+from modules.util.enum.ModelFormat import ModelFormat
 
-from wan_fixes.hosts.onetrainer.wan.model import WanModel
+from wan_fixes.hosts.onetrainer.wan.lora_files import expert_file
+from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
+from wan_fixes.hosts.onetrainer.wan.predict import expert_of
 
 
 class WanLoRASaver(LoRASaverMixin):  # type: ignore[misc]
-    """OneTrainer's own writer, over the adapters of the model."""
+    """OneTrainer's own writer. A backup is one file with the raw adapters of all experts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._part: str | None = None
+
+    def save(
+        self, model: WanModel, output_model_format: Any, output_model_destination: str, dtype: torch.dtype | None
+    ) -> None:
+        if output_model_format == ModelFormat.INTERNAL or model.variant.experts == 1:
+            super().save(model, output_model_format, output_model_destination, dtype)
+            return
+        try:
+            for part, _ in model.lora_parts():
+                self._part = part
+                path = expert_file(Path(output_model_destination), expert_of(part))
+                super().save(model, output_model_format, str(path), dtype)
+        finally:
+            self._part = None
 
     def _get_state_dict(self, model: WanModel) -> dict[str, torch.Tensor]:
+        """All adapters under the names of their parts; or one, under the name that the formats know."""
         state: dict[str, torch.Tensor] = {}
-        for _, lora in model.lora_parts():
-            state |= lora.state_dict()
-        return state | (model.lora_state_dict or {})
+        for part, lora in model.lora_parts():
+            if self._part is None:
+                state |= lora.state_dict()
+            elif part == self._part:
+                first = PART_OF["high"]
+                state |= {
+                    f"{first}.{name.removeprefix(f'{part}.')}": value for name, value in lora.state_dict().items()
+                }
+        return state

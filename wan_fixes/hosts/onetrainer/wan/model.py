@@ -10,6 +10,7 @@ from diffusers import WanPipeline
 from modules.model.BaseModel import BaseModel
 from modules.util.enum.DataType import DataType
 
+from wan_fixes.wan.lora_keys import LAYER_NAMES
 from wan_fixes.wan.text import encode_prompts, trim_embeddings
 from wan_fixes.wan.timesteps import Expert
 from wan_fixes.wan.variants import WanVariant, get_variant
@@ -46,6 +47,10 @@ class WanModel(BaseModel):  # type: ignore[misc]
 
         self.on_train_device: set[str] = set()
         """The parts that were materialized and not evicted since."""
+
+    def diffusers_to_original(self) -> list[tuple[str, str]]:
+        """The names of WAN's own code, which ComfyUI's and kohya's formats use."""
+        return list(LAYER_NAMES)
 
     def experts(self) -> list[str]:
         """The transformers that are there: `transformer`, `transformer_2`, or both."""
