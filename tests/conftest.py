@@ -74,3 +74,19 @@ def use_one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Any:
+    """Let workers report on file names that are no text: what they send to the main process must be UTF-8."""
+    return _as_text((yield))
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {key: _as_text(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_as_text, value))
+    return value
