@@ -25,6 +25,12 @@ class WanFixesPlugin:
         return list(VARIANTS.values())
 
     @hookimpl
+    def onetrainer_before_model_load(self, model_type: str, base_model: str, config: dict[str, Any]) -> None:
+        from wan_fixes.wan.model_check import check_named_files
+
+        check_named_files(model_type, base_model, config)
+
+    @hookimpl
     def onetrainer_rewrite_pipeline(self, definition: list[Any], context: PipelineContext) -> None:
         from wan_fixes.pipeline.rewrite import rewrite_definition
 

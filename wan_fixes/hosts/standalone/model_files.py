@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
-
 from wan_fixes.errors import UserError
 from wan_fixes.wan.variants import VARIANTS, WanVariant
+from wan_fixes.wan.weight_files import StoredTensor, WeightFileError, read_header, read_shards
 
 INDEX_NAME = "model_index.json"
 _PIPELINES = {"WanPipeline": "t2v or ti2v", "WanImageToVideoPipeline": "i2v"}
@@ -33,15 +32,6 @@ _WEIGHTS = {
     "transformers": ("model.safetensors", "model.safetensors.index.json"),
 }
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_LFS_POINTER = b"version https://git-lfs"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor as a file's header describes it."""
-
-    file: Path
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,22 +246,10 @@ class _Checker:
         path = next((folder / name for name in _WEIGHTS[library] if (folder / name).exists()), None)
         if path is None:
             raise self.missing_weights(part, folder, library)
-        if path.suffix == ".safetensors":
-            return self.read_header(part, path)
-        weight_map = self.read_json(part, path).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise self.error(part, path, "it holds no weight_map")
-        tensors: dict[str, StoredTensor] = {}
-        for name in sorted({str(name) for name in weight_map.values()}):
-            if Path(name).name != name or not name.endswith(".safetensors"):
-                raise self.error(part, path, f"it names {name!r}, which is no safetensors file beside it")
-            if not (folder / name).exists():
-                raise self.error(part, folder / name, f"the file is missing; {path.name} names it")
-            tensors |= self.read_header(part, folder / name)
-        for tensor, name in weight_map.items():
-            if tensor not in tensors or tensors[tensor].file.name != name:
-                raise self.error(part, folder / str(name), f"{tensor} is missing; {path.name} says that it is there")
-        return tensors
+        try:
+            return read_header(path) if path.suffix == ".safetensors" else read_shards(path)
+        except WeightFileError as error:
+            raise self.error(part, error.path, error.reason, error.fix or None) from error
 
     def missing_weights(self, part: str, folder: Path, library: str) -> UserError:
         name = _WEIGHTS["diffusers"][1] if library == "diffusers" else _WEIGHTS["transformers"][0]
@@ -286,20 +264,6 @@ class _Checker:
         others = sorted(file.name for file in folder.glob("*.safetensors*"))
         found = f"; there is {', '.join(others)}, which is not loaded by itself" if others else ""
         return self.error(part, folder / name, f"the file is missing{found}")
-
-    def read_header(self, part: str, path: Path) -> dict[str, StoredTensor]:
-        try:
-            with path.open("rb") as file:
-                start = file.read(len(_LFS_POINTER))
-            if start == _LFS_POINTER:
-                raise self.error(part, path, "it is a Git LFS pointer, not the file itself", "run `git lfs pull` there")
-            # Opening checks that the header is whole and that its offsets cover the file to the byte.
-            with safetensors.safe_open(path, framework="np") as file:
-                names = list(file.keys())
-                return {name: StoredTensor(path, tuple(file.get_slice(name).get_shape())) for name in names}
-        except (OSError, safetensors.SafetensorError) as error:
-            size = path.stat().st_size if path.is_file() else 0
-            raise self.error(part, path, f"damaged or cut short at {size:,} bytes: {error}") from error
 
 
 def _existing_folder(path: Path | str, variant: WanVariant) -> Path:
