@@ -84,10 +84,10 @@ def make_tiny_wan(folder: Path | str, seed: int = 0, experts: int = 1, mode: Mod
         `t2v`: text-to-video. `i2v`: image-to-video, of 2.1 with one expert (CLIP image encoder), of 2.2 with two.
         `ti2v`: 2.2's 5B, one expert.
     """
-    if experts not in (1, 2) or (mode == "ti2v" and experts == 2):
-        raise ValueError(f"{experts = } must be 1, or 2 unless {mode = } is ti2v")
     if mode not in get_args(Mode):
         raise ValueError(f"{mode = } must be one of {get_args(Mode)}")
+    if experts not in ((1,) if mode == "ti2v" else (1, 2)):
+        raise ValueError(f"there is no WAN with {experts = } and {mode = }")
     folder = Path(folder)
     tokenizer = make_tokenizer()
     sees_image = mode == "i2v" and experts == 1
