@@ -1,3 +1,3 @@
-"""WAN itself: variants, latents, timesteps, flow matching, prompts, image conditioning, LoRA keys. Knows no host and no pipeline."""
+"""WAN itself: variants, latents, timesteps, flow matching, prompts, conditioning, LoRA keys. Knows no host."""
 
 from __future__ import annotations
