@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,8 +57,13 @@ class ModelFolder:
     """`vae`, `text_encoder`, `transformer`, and `transformer_2` with two experts."""
 
 
-def check_model_folder(path: Path | str, variant: WanVariant) -> ModelFolder:
+def check_model_folder(path: Path | str, variant: WanVariant, *, without: Collection[str] = ()) -> ModelFolder:
     """Check a folder in diffusers' layout without loading it.
+
+    Parameters
+    ----------
+    without:
+        Experts that are not wanted and need not be there: `transformer` or `transformer_2`.
 
     Raises
     ------
@@ -66,19 +72,20 @@ def check_model_folder(path: Path | str, variant: WanVariant) -> ModelFolder:
         of another variant.
     """
     folder = _existing_folder(path, variant)
-    checker = _Checker(folder, variant)
+    checker = _Checker(folder, variant, without)
     index = checker.read_json("index", folder / INDEX_NAME)
     checker.check_pipeline(index)
-    names = ["vae", "text_encoder", "transformer"] + (["transformer_2"] if variant.experts == 2 else [])
+    experts = [name for name in ("transformer", "transformer_2")[: variant.experts] if name not in without]
+    names = ["vae", "text_encoder", *experts]
     for name in names:
         checker.check_class(index, name)
     scheduler = checker.check_scheduler(index)
     checker.check_tokenizer()
     configs = {name: checker.read_json(name, folder / name / "config.json") for name in names}
-    for name in names[2:]:
+    for name in experts:
         checker.check_transformer(name, configs[name])
+        checker.check_text_width(configs["text_encoder"], configs[name])
     checker.check_vae(configs["vae"])
-    checker.check_text_width(configs)
     parts = {name: Part(folder / name, configs[name], checker.read_headers(name)) for name in names}
     return ModelFolder(folder, scheduler, checker.boundary_ratio(index), parts)
 
@@ -86,9 +93,10 @@ def check_model_folder(path: Path | str, variant: WanVariant) -> ModelFolder:
 class _Checker:
     """The folder and variant in hand, which every check and every message needs."""
 
-    def __init__(self, folder: Path, variant: WanVariant) -> None:
+    def __init__(self, folder: Path, variant: WanVariant, without: Collection[str]) -> None:
         self.folder = folder
         self.variant = variant
+        self.without = without
 
     def error(self, part: str, path: Path, reason: str, fix: str | None = None) -> UserError:
         return UserError(
@@ -141,7 +149,7 @@ class _Checker:
                 [other for other in VARIANTS.values() if other.mode in modes.split(" or ")],
             )
         experts = 2 if _class_of(index, "transformer_2") else 1
-        if experts != self.variant.experts:
+        if experts != self.variant.experts and "transformer_2" not in self.without:
             raise self.other_variant(
                 "index",
                 path,
@@ -219,9 +227,9 @@ class _Checker:
             if values is not None and (not isinstance(values, list) or len(values) != channels):
                 raise self.error("vae", path, f"{name} does not hold {channels} numbers")
 
-    def check_text_width(self, configs: dict[str, dict[str, Any]]) -> None:
-        given = configs["text_encoder"].get("d_model")
-        wanted = configs["transformer"].get("text_dim", 4096)
+    def check_text_width(self, text_encoder: dict[str, Any], transformer: dict[str, Any]) -> None:
+        given = text_encoder.get("d_model")
+        wanted = transformer.get("text_dim", 4096)
         if given != wanted:
             raise self.error(
                 "text_encoder",

@@ -42,14 +42,16 @@ class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
             Naming part, file, reason and fix, if the folder is incomplete, damaged, or another variant's.
         """
         name = model_names.base_model
-        folder = check_model_folder(name, model.variant) if _is_local(name) else None
+        experts = [part for part in _INCLUDED if getattr(model_names, _INCLUDED[part], True)]
+        without = [] if model.variant.experts == 1 else [part for part in _INCLUDED if part not in experts]
+        folder = check_model_folder(name, model.variant, without=without) if _is_local(name) else None
         model.model_type = model_type
         model.tokenizer = AutoTokenizer.from_pretrained(name, subfolder="tokenizer", trust_remote_code=False)
         model.noise_scheduler, model.boundary_ratio = _load_scheduler(name, model.variant, folder)
         model.text_encoder = self._load_text_encoder(name, weight_dtypes, folder)
         model.vae = self._load_vae(model_names, weight_dtypes, folder)
         for part in ("transformer", "transformer_2")[: model.variant.experts]:
-            if getattr(model_names, _INCLUDED[part], True):
+            if part not in without:
                 setattr(model, part, self._load_transformer(part, model_names, weight_dtypes, quantization, folder))
         if not model.experts():
             raise UserError(
