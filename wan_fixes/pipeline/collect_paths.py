@@ -82,7 +82,9 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         result = scan_folder(folder, recursive=recursive)
         for path, reason in result.problems:
             if Path(path).suffix.lower() in self.extensions or not Path(path).suffix:
-                self.context.skip(None, SampleError("left out", path=path, reason=reason, module=type(self).__name__))
+                fix = "restore it, make it readable, or take it out of the folder"
+                error = SampleError("left out", path=path, reason=reason, fix=fix, module=type(self).__name__)
+                self.context.skip(None, error)
         return [path for path in map(os.fspath, result.files) if self._is_wanted(path)]
 
     def _is_wanted(self, path: str) -> bool:

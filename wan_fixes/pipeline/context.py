@@ -115,6 +115,13 @@ class PipelineContext:
         """The hash of the file's bytes. Raises ``SampleError`` when it cannot be read."""
         return self.content_ids.of(path)
 
+    def check_quarantine(self, path: str) -> None:
+        """Raise ``SampleError`` when the file was found damaged before and has not changed since."""
+        reason = self.quarantine.reason_for(path, self.content_id(path))
+        if reason is not None:
+            fix = "replace or repair the file: it is tried again as soon as it changes"
+            raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
+
     def probe(self, path: str) -> VideoMetadata:
         """What is measured about a clip, remembered by its content. Raises ``SampleError``, also from quarantine."""
         try:
@@ -122,10 +129,7 @@ class PipelineContext:
         except SampleError:
             self._measure(path)  # knows better why a file cannot be read: a link that leads nowhere, a pipe
             raise
-        reason = self.quarantine.reason_for(path, content)
-        if reason is not None:
-            fix = "replace or repair the file: it is tried again as soon as it changes"
-            raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
+        self.check_quarantine(path)
         known = self.probe_memory.get(content, path)
         if known is None:
             known = self._measure(path)

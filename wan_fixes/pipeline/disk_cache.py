@@ -264,7 +264,7 @@ class ValidatedDiskCache(DiskCache):
                 self._shared_key,
                 self._recipe,
                 read=lambda position, name: unwrap(modules[position])._get_previous_item(variation, name, index),
-                content=lambda path: self._content(path, may_be_missing=path != own_file),
+                content=lambda path: self._content(path, is_own=path == own_file),
                 at=self._module_index,
                 variation=variation,
             )
@@ -273,19 +273,23 @@ class ValidatedDiskCache(DiskCache):
         except Exception as error:
             raise self._as_ours(error, "key", index) from error
 
-    def _content(self, path: str | None, *, may_be_missing: bool) -> str:
-        """A mask that is not there counts as empty; the sample's own file must be there."""
-        if may_be_missing and (not path or not Path(path).is_file()):
+    def _content(self, path: str | None, *, is_own: bool) -> str:
+        """A mask that is not there counts as empty; the sample's own file must be there, and not in quarantine."""
+        if is_own:
+            self.context.check_quarantine(str(path))
+        elif not path or not Path(path).is_file():
             return ""
         return self.context.content_id(str(path))
 
     def _provide(self, jobs: list[Job]) -> None:
         """Make what the store lacks."""
         missing = [job for job in jobs if not self.store.contains(job.key)]
-        self._hits += len(jobs) - len(missing)
-        self._misses += len(missing)
-        self.context.metrics.count("cache_hits", len(jobs) - len(missing))
-        self.context.metrics.count("cache_misses", len(missing))
+        misses = sum(len(job.samples) for job in missing)
+        hits = sum(len(job.samples) for job in jobs) - misses
+        self._hits += hits
+        self._misses += misses
+        self.context.metrics.count("cache_hits", hits)
+        self.context.metrics.count("cache_misses", misses)
         if missing:
             self._build(missing, len(jobs))
 
