@@ -107,6 +107,20 @@ def test_a_sample_that_cannot_be_made_is_named_and_the_others_are_trained(make, 
     assert failed.count((3, 0)) == 1, "what failed is not tried again in the same run"
 
 
+@pytest.mark.parametrize("caching", [True, False])
+@pytest.mark.parametrize("place", [1, 1_000_001, -1])
+def test_one_nan_in_a_big_tensor_is_found_before_it_is_cached_or_trained(make, context, caching, place):
+    """The guards look at a sample of its values only; cache and sorting look at all."""
+    tensor = torch.zeros(3, 9, 240, 416)
+    tensor.view(-1)[place] = float("nan")
+    world = make(image_fault=lambda number, variation: tensor if number == 3 else None, caching=caching, guards=True)
+    assert trained(world.epoch()) == ALL - Counter([3])
+    [record] = samples_of(context).values()
+    assert record.path.endswith("clip3.num")
+    assert f"1 of {tensor.numel()} values that are NaN or infinite" in record.reason
+    assert record.module == ("ValidatedDiskCache" if caching else "SafeVariationSorting")
+
+
 def test_a_sample_that_failed_is_tried_again_by_the_next_start(make):
     world = make(image_fault=lambda number, variation: NAN if number == 3 else None)
     world.epoch()
@@ -348,6 +362,9 @@ def test_equal_files_share_an_entry_and_are_both_trained(make, folder):
     world = make()
     assert trained(world.epoch()) == ALL + Counter([2])
     assert world.encoded() == (ENCODED, ENCODED)
+    again = make()
+    again.epoch()
+    assert again.context.metrics.snapshot()["cache_hits"] == 2 * 7, "samples are counted, not entries"
 
 
 def test_of_equal_files_one_that_can_be_read_is_enough(make, folder):
