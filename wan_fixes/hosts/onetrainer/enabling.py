@@ -76,7 +76,7 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
     if entry is not None and package is None and _is_complete(entry, environment):
         return Enabled(checkout, environment.python, True, entry.installed, missing)
     installed = dict(entry.installed) if entry is not None else {}
-    if package is not None or entry is not None or _canonical(environment.packages).get(PACKAGE) != _VERSION:
+    if package is not None or _canonical(environment.packages).get(PACKAGE) != _VERSION:
         installed |= _install(environment, package)
     remember(EnabledCheckout(str(checkout), str(environment.python), str(pth), installed))
     try:
@@ -161,16 +161,16 @@ def _install(environment: Environment, package: str | None) -> dict[str, str]:
         constraints = Path(temporary) / "constraints.txt"
         pinned = {name: version for name, version in before.items() if name != PACKAGE}
         constraints.write_text("".join(f"{name}=={v}\n" for name, v in sorted(pinned.items())), encoding="utf-8")
-        # A wheel of the same version may be newer than what is installed: it is always put in anew, alone.
         common = ["--constraint", str(constraints), "--disable-pip-version-check", "--no-input", requirement]
-        report = _pip(environment, ["install", "--dry-run", "--quiet", "--report", "-", *common], _would_move)
+        report = Path(temporary) / "report.json"
+        _pip(environment, ["install", "--dry-run", "--report", str(report), *common], _would_move)
         planned = {_normal(item["metadata"]["name"]): item["metadata"]["version"] for item in _read_plan(report)}
         moved = [f"{name} {before[name]} → {planned[name]}" for name in planned if name in pinned]
         if moved:
             raise _would_move(", ".join(moved))
-        if PACKAGE in before:
-            _pip(environment, ["uninstall", "--yes", "--quiet", "--disable-pip-version-check", PACKAGE], _not_installed)
         _pip(environment, ["install", "--quiet", *common], _not_installed)
+        if PACKAGE in before and PACKAGE not in planned:  # the same version, but another build of it was asked for
+            _pip(environment, ["install", "--quiet", "--force-reinstall", "--no-deps", *common], _not_installed)
     after = _canonical(inspect_environment(environment.python).packages)
     return {name: version for name, version in after.items() if name not in before or name == PACKAGE}
 
@@ -240,10 +240,10 @@ def _needed_by_others(environment: Environment, ours: list[str]) -> set[str]:
 # pip
 
 
-def _pip(environment: Environment, arguments: list[str], trouble: Callable[[str], UserError]) -> str:
+def _pip(environment: Environment, arguments: list[str], trouble: Callable[[str], UserError]) -> None:
     done = run_python(environment.python, ["-m", "pip", *arguments], timeout=_PIP_TIMEOUT)
     if done.returncode == 0:
-        return done.stdout
+        return
     if "No module named pip" in done.stderr:
         raise UserError(
             "OneTrainer's environment has no pip",
@@ -251,19 +251,21 @@ def _pip(environment: Environment, arguments: list[str], trouble: Callable[[str]
             reason=last_line(done.stderr),
             fix=f'run "{environment.python}" -m ensurepip, and try again',
         )
-    raise trouble(_errors(done.stderr) or f"pip ended with {done.returncode}")
+    raise trouble(_errors(f"{done.stdout}\n{done.stderr}") or f"pip ended with {done.returncode}")
 
 
-def _read_plan(report: str) -> Iterable[dict[str, dict[str, str]]]:
+def _read_plan(report: Path) -> Iterable[dict[str, dict[str, str]]]:
     try:
-        return json.loads(report[report.index("{") :])["install"]
-    except (ValueError, KeyError) as error:
+        return json.loads(report.read_text(encoding="utf-8"))["install"]
+    except (OSError, ValueError, KeyError) as error:
         raise _not_installed("pip gave no report: it is older than 22.2") from error
 
 
-def _errors(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines()]
-    return "; ".join(line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")) or last_line(stderr)
+def _errors(output: str) -> str:
+    """What pip says went wrong: its error lines, and which requirements stand against each other."""
+    lines = [line.strip() for line in output.splitlines()]
+    told = [line for line in lines if line.startswith("ERROR: ") or " depends on " in line or "(constraint)" in line]
+    return "; ".join(line.removeprefix("ERROR: ") for line in dict.fromkeys(told)) or last_line(output)
 
 
 def _would_move(reason: str) -> UserError:

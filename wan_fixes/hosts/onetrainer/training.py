@@ -96,8 +96,8 @@ class Training:
             now = time.monotonic()
             seconds, self._last_step_at = now - self._last_step_at, now
             if self.run is not None:
-                self.run.step(step, float(value), self._rate, seconds)
-            self.emit("step_finished", step=step, loss=float(value), learning_rate=self._rate, seconds=seconds)
+                self.run.step(step + 1, float(value), self._rate, seconds)
+            self.emit("step_finished", step=step + 1, loss=float(value), learning_rate=self._rate, seconds=seconds)
             if now - self._counters_at > _COUNTERS_EVERY:
                 self._counters_at = now
                 self._record_counters()

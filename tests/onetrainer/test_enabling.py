@@ -1,0 +1,148 @@
+"""What `wan enable` says of a folder that it can do nothing with, and what it does with one that it can."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wan_fixes.errors import UserError
+from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
+from wan_fixes.hosts.onetrainer.checkout import inspect_environment
+from wan_fixes.hosts.onetrainer.enabling import disable, enable
+from wan_fixes.hosts.onetrainer.state import enabled_checkouts, state_path
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAN_FIXES_STATE", str(tmp_path / "state" / "hosts.json"))
+    for name in ("OT_PYTHON_VENV", "VENV_DIR", "OT_CONDA_ENV"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def with_venv(checkout: Path) -> Path:
+    """The checkout with an environment that sees the packages of this one, so that nothing needs installing."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / "venv")], check=True)
+    python = checkout / ("venv/Scripts/python.exe" if os.name == "nt" else "venv/bin/python")
+    packages = inspect_environment(python).site_packages
+    folders = [Path(__file__).resolve().parents[2], *(p for p in sys.path if Path(p).name == "site-packages")]
+    lines = [f"import site; site.addsitedir({str(folder)!r})" for folder in folders]
+    (packages / "aaa.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    information = packages / "wan_fixes-0.1.0.dist-info"  # as if it had been installed there by hand
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: wan-fixes\nVersion: 0.1.0\n")
+    return checkout
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+
+
+def test_enabling_writes_one_line_and_the_state_and_disabling_takes_both_back(with_venv: Path) -> None:
+    before = files_of(with_venv)
+
+    done = enable(with_venv)
+
+    (added,) = set(files_of(with_venv)) - set(before)
+    assert Path(added).name == PTH_NAME and Path(added).read_text(encoding="ascii") == PTH_LINE
+    assert not done.was_enabled and done.installed == {}
+    assert [entry.path for entry in enabled_checkouts()] == [str(with_venv.resolve())]
+    assert enable(with_venv).was_enabled
+
+    disable(with_venv)
+    assert files_of(with_venv) == before
+    assert not state_path().exists()
+
+
+def test_a_line_that_was_lost_or_changed_is_written_anew(with_venv: Path) -> None:
+    enable(with_venv)
+    pth = Path(enabled_checkouts()[0].pth)
+    pth.write_text("import something_old\n")
+    # The package is there, and pip is not: nothing needs it.
+    assert pth.read_text() != PTH_LINE
+    assert not enable(with_venv).was_enabled
+    assert pth.read_text(encoding="ascii") == PTH_LINE
+
+
+def test_two_checkouts_may_share_an_environment(with_venv: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(with_venv, other, ignore=shutil.ignore_patterns("venv"))
+    python = Path(enable(with_venv).python)
+    enable(other, python=python)
+
+    disable(with_venv)
+    assert [entry.path for entry in enabled_checkouts()] == [str(other.resolve())]
+    assert Path(enabled_checkouts()[0].pth).is_file()
+    disable(other)
+    assert not list((with_venv / "venv").rglob(PTH_NAME))
+
+
+def test_what_was_moved_away_is_forgotten_when_another_is_enabled(with_venv: Path, tmp_path: Path) -> None:
+    enable(with_venv)
+    moved = with_venv.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="there is no OneTrainer"):
+        enable(with_venv)
+    # An environment is not moved by moving its folder; that its Python still starts is luck.
+    enable(moved)
+    assert [entry.path for entry in enabled_checkouts()] == [str(moved.resolve())]
+
+
+@pytest.mark.parametrize("place", ["nowhere", "scripts/train.py"])
+def test_what_is_no_folder_is_refused(place: str, checkout: Path) -> None:
+    with pytest.raises(UserError, match="there is no OneTrainer"):
+        enable(checkout / place)
+
+
+def test_a_folder_that_is_no_checkout_is_refused(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "modules/util/create.py").unlink()
+    for folder in (tmp_path, checkout):
+        with pytest.raises(UserError, match="no OneTrainer checkout") as caught:
+            enable(folder)
+        assert "modules/util/create.py" in caught.value.reason or folder == tmp_path
+
+
+def test_a_checkout_without_an_environment_is_refused(checkout: Path) -> None:
+    with pytest.raises(UserError, match="no Python environment") as caught:
+        enable(checkout)
+    assert "install.sh" in caught.value.fix and "--python" in caught.value.fix
+
+
+def test_an_interpreter_that_is_none_is_refused(checkout: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no Python"):
+        enable(checkout, python=tmp_path / "python")
+    text = tmp_path / "text"
+    text.write_text("no program")
+    with pytest.raises(UserError, match="cannot be started"):
+        enable(checkout, python=text)
+
+
+def test_a_onetrainer_that_is_too_old_is_refused(with_venv: Path) -> None:
+    mixin = with_venv / "modules/dataLoader/mixin/DataLoaderMgdsMixin.py"
+    mixin.write_text(mixin.read_text().replace("_create_mgds", "create_mgds"))
+    with pytest.raises(UserError, match="too old") as caught:
+        enable(with_venv)
+    assert "_create_mgds" in caught.value.reason
+    assert enabled_checkouts() == []
+
+
+def test_disabling_what_is_not_enabled_says_what_is(with_venv: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="enabled nowhere"):
+        disable(with_venv)
+    enable(with_venv)
+    with pytest.raises(UserError) as caught:
+        disable(tmp_path)
+    assert str(with_venv) in caught.value.reason
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"checkouts": [5]}', '{"checkouts": [{"path": 1}]}'])
+def test_a_broken_list_of_checkouts_is_named(content: str, with_venv: Path) -> None:
+    state_path().parent.mkdir(parents=True)
+    state_path().write_text(content)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        enable(with_venv)
+    assert caught.value.path == str(state_path())
