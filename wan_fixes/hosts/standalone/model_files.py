@@ -24,9 +24,11 @@ _SCHEDULERS = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 _CLASSES = {
     "vae": "AutoencoderKLWan",
     "text_encoder": "UMT5EncoderModel",
+    "image_encoder": "CLIPVisionModel",
     "transformer": "WanTransformer3DModel",
     "transformer_2": "WanTransformer3DModel",
 }
+_TRANSFORMERS = ("text_encoder", "image_encoder")
 # In the order in which the libraries look for them.
 _WEIGHTS = {
     "diffusers": ("diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.safetensors"),
@@ -76,7 +78,7 @@ def check_model_folder(path: Path | str, variant: WanVariant, *, without: Collec
     index = checker.read_json("index", folder / INDEX_NAME)
     checker.check_pipeline(index)
     experts = [name for name in ("transformer", "transformer_2")[: variant.experts] if name not in without]
-    names = ["vae", "text_encoder", *experts]
+    names = ["vae", "text_encoder", *experts] + (["image_encoder"] if variant.has_image_encoder else [])
     for name in names:
         checker.check_class(index, name)
     scheduler = checker.check_scheduler(index)
@@ -250,7 +252,7 @@ class _Checker:
     def read_headers(self, part: str) -> dict[str, StoredTensor]:
         """The tensors of a part, from the headers of all its weight files."""
         folder = self.folder / part
-        library: Literal["diffusers", "transformers"] = "transformers" if part == "text_encoder" else "diffusers"
+        library: Literal["diffusers", "transformers"] = "transformers" if part in _TRANSFORMERS else "diffusers"
         path = next((folder / name for name in _WEIGHTS[library] if (folder / name).exists()), None)
         if path is None:
             raise self.missing_weights(part, folder, library)

@@ -16,7 +16,8 @@ MODULE = "modules.util.enum.ModelType"
 def model_parts(variant: WanVariant) -> tuple[str, ...]:
     """The parts of a WAN model by the names of their fields in `TrainConfig`, the denoising one first."""
     experts = ("transformer", "transformer_2")[: variant.experts]
-    return (*experts, "text_encoder", "vae")
+    encoders = ("text_encoder", "image_encoder") if variant.has_image_encoder else ("text_encoder",)
+    return (*experts, *encoders, "vae")
 
 
 def extend_model_type(module: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""What WAN needs of OneTrainer's configurations: the second transformer, sampling defaults, Muon's layers."""
+"""What WAN needs of OneTrainer's configurations: two more parts, sampling defaults, Muon's layers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from wan_fixes.hosts.onetrainer.patching import Patch, wrap
 from wan_fixes.wan.variants import VARIANTS
 
-SECOND_EXPERT = "transformer_2"
-"""The low-noise expert's field in `TrainConfig`, beside `transformer`."""
+PARTS = {"transformer_2": True, "image_encoder": False}
+"""Fields added to `TrainConfig`, and whether they are trained by default: the low-noise expert, I2V's image encoder."""
 
 # The reference's guidance and, for sizes, its 480p; a preview at full size would take longer than an epoch.
 _SAMPLING = {"width": 832, "height": 480, "diffusion_steps": 30, "cfg_scale": 5.0}
@@ -21,23 +21,23 @@ _BLOCKS = "blocks"
 
 
 def extend_train_config(module: ModuleType) -> None:
-    """Add `transformer_2` to `TrainConfig`, and pass what it says on to the loader."""
-    wrap(module.TrainConfig, "default_values", _with_second_expert(module))
+    """Add the parts to `TrainConfig`, and pass what they say on to the loader."""
+    wrap(module.TrainConfig, "default_values", _with_parts(module))
     wrap(module.TrainConfig, "weight_dtypes", _with_dtype)
     wrap(module.TrainConfig, "model_names", _with_names)
 
 
-def _with_second_expert(module: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _with_parts(module: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def around(stock: Callable[..., Any]) -> Callable[..., Any]:
         def default_values(*arguments: Any, **options: Any) -> Any:
             config = stock(*arguments, **options)
-            if SECOND_EXPERT not in config.types:
+            for name in (name for name in PARTS if name not in config.types):
                 part = module.TrainModelPartConfig.default_values()
-                part.stop_training_after = 0
-                setattr(config, SECOND_EXPERT, part)
-                config.types[SECOND_EXPERT] = module.TrainModelPartConfig
-                config.nullables[SECOND_EXPERT] = False
-                config.default_values[SECOND_EXPERT] = part
+                part.train, part.stop_training_after = PARTS[name], 0
+                setattr(config, name, part)
+                config.types[name] = module.TrainModelPartConfig
+                config.nullables[name] = False
+                config.default_values[name] = part
             return config
 
         return default_values
@@ -48,7 +48,8 @@ def _with_second_expert(module: ModuleType) -> Callable[[Callable[..., Any]], Ca
 def _with_dtype(stock: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def weight_dtypes(self: Any) -> Any:
         dtypes = stock(self)
-        dtypes.transformer_2 = self.transformer_2.weight_dtype
+        for name in PARTS:
+            setattr(dtypes, name, getattr(self, name).weight_dtype)
         return dtypes
 
     return weight_dtypes
@@ -96,7 +97,7 @@ def extend_muon(module: ModuleType) -> None:
 
 PATCHES: tuple[Patch, ...] = (
     Patch(
-        name="wan second transformer",
+        name="wan model parts",
         module="modules.util.config.TrainConfig",
         needs=(
             "TrainModelPartConfig.default_values",
@@ -105,7 +106,7 @@ PATCHES: tuple[Patch, ...] = (
             "TrainConfig.model_names",
         ),
         apply=extend_train_config,
-        why="setting for WAN 2.2's second expert",
+        why="setting for WAN 2.2's second expert and I2V's image encoder",
     ),
     Patch(
         name="wan sampling defaults",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +15,8 @@ from mgds.pipelineModules.Tokenize import Tokenize
 from modules.dataLoader.BaseDataLoader import BaseDataLoader
 from modules.dataLoader.mixin.DataLoaderText2ImageMixin import DataLoaderText2ImageMixin
 
-from wan_fixes.hosts.onetrainer.wan.data_modules import EncodeWanText, ShrinkMask
+from wan_fixes.hosts.onetrainer.wan import conditions
+from wan_fixes.hosts.onetrainer.wan.data_modules import EncodeFirstFrame, EncodeFirstImage, EncodeWanText, ShrinkMask
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
 from wan_fixes.wan.text import MAX_TOKENS, clean_prompt
 
@@ -47,6 +49,18 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
             ),
             SampleVAEDistribution(in_name="latent_image_distribution", out_name="latent_image", mode="mean"),
         ]
+        if model.variant.mode == "i2v":
+            modules.append(EncodeFirstFrame(in_name="image", out_name=conditions.LATENTS, vae=model.vae))
+        if model.image_encoder is not None:
+            modules.append(
+                EncodeFirstImage(
+                    in_name="image",
+                    out_name=conditions.IMAGE,
+                    image_processor=model.image_processor,
+                    image_encoder=model.image_encoder,
+                    dtype=model.train_dtype.torch_dtype(),
+                )
+            )
         if config.masked_training:
             modules.append(
                 ShrinkMask(
@@ -77,7 +91,7 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
         return modules
 
     def _cache_modules(self, config: Any, model: WanModel, model_setup: Any) -> list[Any]:
-        latents = self._latent_names(config)
+        latents = self._latent_names(config, model)
         return self._cache_modules_from_names(  # type: ignore[no-any-return]
             model,
             model_setup,
@@ -87,14 +101,16 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
             sort_names=[*_AGGREGATE, *latents, *_TEXTS, "prompt", "concept"],
             config=config,
             text_caching=True,
+            before_cache_image_fun=self._before_encoding(model),
         )
 
     def _output_modules(self, config: Any, model: WanModel, model_setup: Any) -> list[Any]:
         return self._output_modules_from_out_names(  # type: ignore[no-any-return]
             model,
             model_setup,
-            output_names=[*_AGGREGATE, *self._latent_names(config), *_TEXTS, "prompt"],
+            output_names=[*_AGGREGATE, *self._latent_names(config, model), *_TEXTS, "prompt"],
             config=config,
+            before_cache_image_fun=self._before_encoding(model),
             vae=model.vae,
             autocast_context=[nullcontext()],
             train_dtype=model.train_dtype,
@@ -122,5 +138,18 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
         )
 
     @staticmethod
-    def _latent_names(config: Any) -> list[str]:
-        return [*_LATENTS, "latent_mask"] if config.masked_training else _LATENTS
+    def _before_encoding(model: WanModel) -> Callable[[], None]:
+        def prepare() -> None:
+            model.materialize_only(*model.sample_encoders())
+            model.eval()
+
+        return prepare
+
+    @staticmethod
+    def _latent_names(config: Any, model: WanModel) -> list[str]:
+        names = list(_LATENTS)
+        if model.variant.mode == "i2v":
+            names.append(conditions.LATENTS)
+        if model.image_encoder is not None:
+            names.append(conditions.IMAGE)
+        return [*names, "latent_mask"] if config.masked_training else names

@@ -1,4 +1,4 @@
-"""Pipeline modules for WAN that stock MGDS lacks: its text embeddings, and masks in the size of its latents."""
+"""Pipeline modules for WAN that stock MGDS lacks: text embeddings, image conditions, masks in the size of latents."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as functional
 
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
+from wan_fixes.pipeline.vae_lock import vae_lock
+from wan_fixes.wan.conditioning import condition_video, encode_condition, encode_images
 from wan_fixes.wan.text import trim_embeddings
 
 
@@ -47,6 +49,59 @@ class EncodeWanText(PipelineModule, RandomAccessPipelineModule):  # type: ignore
         with self._all_contexts(self.autocast_contexts), torch.no_grad():
             hidden = self.text_encoder(tokens, mask).last_hidden_state
         return {self.hidden_state_out_name: trim_embeddings(hidden, mask)[0].to(self.dtype or hidden.dtype)}
+
+
+class EncodeFirstFrame(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]
+    """A clip `[3, F, H, W]` in -1 to 1 to the normalised latents `[16, f, h, w]` of its first frame and then gray."""
+
+    def __init__(self, in_name: str, out_name: str, vae: Any) -> None:
+        super().__init__()
+        self.in_name = in_name
+        self.out_name = out_name
+        self.vae = vae
+
+    def length(self) -> int:
+        return int(self._get_previous_length(self.in_name))
+
+    def get_inputs(self) -> list[str]:
+        return [self.in_name]
+
+    def get_outputs(self) -> list[str]:
+        return [self.out_name]
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        clip = self._get_previous_item(variation, self.in_name, index)
+        with vae_lock(self.vae):
+            latents = encode_condition(self.vae, condition_video(clip[None, :, 0], clip.shape[1]))
+        return {self.out_name: latents[0]}
+
+
+class EncodeFirstImage(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]
+    """The first frame of a clip `[3, F, H, W]` in -1 to 1 to CLIP's view of it, `[tokens, D]` of `dtype`."""
+
+    def __init__(
+        self, in_name: str, out_name: str, image_processor: Any, image_encoder: Any, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.in_name = in_name
+        self.out_name = out_name
+        self.image_processor = image_processor
+        self.image_encoder = image_encoder
+        self.dtype = dtype
+
+    def length(self) -> int:
+        return int(self._get_previous_length(self.in_name))
+
+    def get_inputs(self) -> list[str]:
+        return [self.in_name]
+
+    def get_outputs(self) -> list[str]:
+        return [self.out_name]
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        clip = self._get_previous_item(variation, self.in_name, index)
+        embeds = encode_images(self.image_processor, self.image_encoder, clip[None, :, 0])
+        return {self.out_name: embeds[0].to(self.dtype or embeds.dtype)}
 
 
 class ShrinkMask(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKLWan, GGUFQuantizationConfig, WanTransformer3DModel
 from modules.modelLoader.mixin.HFModelLoaderMixin import HFModelLoaderMixin
 from modules.util.enum.DataType import DataType
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, UMT5EncoderModel
 
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
@@ -50,6 +50,8 @@ class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
         model.noise_scheduler, model.boundary_ratio = _load_scheduler(name, model.variant, folder)
         model.text_encoder = self._load_text_encoder(name, weight_dtypes, folder)
         model.vae = self._load_vae(model_names, weight_dtypes, folder)
+        if model.variant.has_image_encoder:
+            model.image_encoder, model.image_processor = self._load_image_encoder(name, weight_dtypes, folder)
         for part in ("transformer", "transformer_2")[: model.variant.experts]:
             if part not in without:
                 setattr(model, part, self._load_transformer(part, model_names, weight_dtypes, quantization, folder))
@@ -71,6 +73,13 @@ class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
         kept = dtypes.fallback_train_dtype if dtypes.text_encoder.is_quantized() else DataType.FLOAT_32
         loaded = self._load_transformers_sub_module(UMT5EncoderModel, dtypes.text_encoder, kept, name, "text_encoder")
         return _verified("text_encoder", loaded, part, name)
+
+    def _load_image_encoder(self, name: str, dtypes: Any, folder: ModelFolder | None) -> tuple[Any, Any]:
+        dtype = getattr(dtypes, "image_encoder", dtypes.vae)
+        loaded = self._load_transformers_sub_module(CLIPVisionModel, dtype, DataType.FLOAT_32, name, "image_encoder")
+        part = folder.parts["image_encoder"] if folder else None
+        processor = CLIPImageProcessor.from_pretrained(name, subfolder="image_processor")
+        return _verified("image_encoder", loaded, part, name), processor
 
     def _load_vae(self, names: Any, dtypes: Any, folder: ModelFolder | None) -> Any:
         if names.vae_model:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from diffusers import WanPipeline
+from diffusers import WanImageToVideoPipeline, WanPipeline
 from modules.model.BaseModel import BaseModel
 from modules.util.enum.DataType import DataType
 
@@ -31,6 +31,8 @@ class WanModel(BaseModel):  # type: ignore[misc]
         self.tokenizer: Any = None
         self.noise_scheduler: Any = None
         self.text_encoder: Any = None
+        self.image_encoder: Any = None
+        self.image_processor: Any = None
         self.vae: Any = None
         self.transformer: Any = None
         self.transformer_2: Any = None
@@ -55,6 +57,10 @@ class WanModel(BaseModel):  # type: ignore[misc]
     def experts(self) -> list[str]:
         """The transformers that are there: `transformer`, `transformer_2`, or both."""
         return [part for part in PART_OF.values() if getattr(self, part) is not None]
+
+    def sample_encoders(self) -> list[str]:
+        """The parts that turn a picture into what is trained on."""
+        return ["vae"] if self.image_encoder is None else ["vae", "image_encoder"]
 
     def lora_parts(self) -> list[tuple[str, Any]]:
         """Each transformer that has an adapter, and the adapter."""
@@ -93,7 +99,12 @@ class WanModel(BaseModel):  # type: ignore[misc]
             return trim_embeddings(hidden, tokens_mask)
 
     def create_pipeline(self) -> Any:
-        return WanPipeline(
+        """The diffusers pipeline that samples with these parts, and whose layout they are saved in."""
+        kind, more = WanPipeline, {}
+        if self.variant.mode == "i2v":
+            kind = WanImageToVideoPipeline
+            more = {"image_encoder": self.image_encoder, "image_processor": self.image_processor}
+        return kind(
             tokenizer=self.tokenizer,
             text_encoder=self.text_encoder,
             vae=self.vae,
@@ -102,4 +113,5 @@ class WanModel(BaseModel):  # type: ignore[misc]
             transformer_2=self.transformer_2,
             boundary_ratio=self.boundary_ratio,
             expand_timesteps=self.variant.mode == "ti2v",
+            **more,
         )

@@ -6,16 +6,28 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from diffusers.video_processor import VideoProcessor
 from modules.modelSampler.BaseModelSampler import BaseModelSampler, ModelSamplerOutput
 from modules.util.enum.FileType import FileType
 from PIL import Image
 from tqdm import tqdm
 
-from wan_fixes.errors import CriticalError
+from wan_fixes.errors import CriticalError, SampleError, UserError
+from wan_fixes.hosts.onetrainer.wan.conditions import transformer_inputs
 from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
+from wan_fixes.media import load_image
+from wan_fixes.wan.conditioning import (
+    condition_video,
+    encode_condition,
+    encode_images,
+    first_frame_mask,
+    keep_first_frame,
+)
 from wan_fixes.wan.latents import denormalize_latents, latent_shape
 from wan_fixes.wan.timesteps import NUM_TRAIN_TIMESTEPS, expert_for_sigma
+from wan_fixes.wan.variants import WanVariant
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +51,9 @@ class WanSampler(BaseModelSampler):  # type: ignore[misc]
         on_update_progress: Callable[[int, int], None] = lambda _, __: None,
     ) -> None:
         variant = self.model.variant
+        image = read_image(sample_config.base_image_path, variant)
         clip = self.sample_clip(
+            image=image,
             prompt=sample_config.prompt,
             negative_prompt=sample_config.negative_prompt,
             height=self.quantize_resolution(sample_config.height, variant.spatial_multiple),
@@ -69,9 +83,19 @@ class WanSampler(BaseModelSampler):  # type: ignore[misc]
         seed: int | None,
         steps: int,
         guidance_scale: float,
+        image: Image.Image | None = None,
         on_update_progress: Callable[[int, int], None] = lambda _, __: None,
     ) -> torch.Tensor:
-        """A clip, uint8 `[F, H, W, 3]` on the CPU. `seed` None draws one; 1 as guidance leaves the negative prompt out.
+        """A clip, uint8 `[F, H, W, 3]` on the CPU.
+
+        Parameters
+        ----------
+        seed:
+            Of the starting noise; None draws one.
+        guidance_scale:
+            1 leaves the negative prompt out, and takes half the time.
+        image:
+            The first frame, in any size: needed for I2V, possible for the 5B.
 
         Raises
         ------
@@ -97,7 +121,8 @@ class WanSampler(BaseModelSampler):  # type: ignore[misc]
             temporal_compression=config.scale_factor_temporal,
         )
         latents = torch.randn((1, *shape), generator=generator).to(self.train_device)
-        latents = self._denoise(latents, embeddings, steps, guidance_scale, on_update_progress)
+        condition = self._condition(image, frames, height, width)
+        latents = self._denoise(latents, embeddings, condition, steps, guidance_scale, on_update_progress)
         model.materialize_only("vae")
         raw = denormalize_latents(latents, config).to(model.vae.dtype)
         video = model.vae.decode(raw, return_dict=False)[0][0].float()
@@ -111,10 +136,29 @@ class WanSampler(BaseModelSampler):  # type: ignore[misc]
         pixels = (video * 0.5 + 0.5).clamp(0, 1) * 255.0
         return pixels.round().to(torch.uint8).permute(1, 2, 3, 0).cpu()
 
+    def _condition(
+        self, image: Image.Image | None, frames: int, height: int, width: int
+    ) -> dict[str, torch.Tensor | None]:
+        """What `transformer_inputs` takes of a first frame."""
+        model = self.model
+        if image is None:
+            return {}
+        model.materialize_only(*model.sample_encoders())
+        processor = VideoProcessor(vae_scale_factor=model.vae.config.scale_factor_spatial)
+        first = processor.preprocess(image, height=height, width=width).float()
+        video = first[:, :, None] if model.variant.mode == "ti2v" else condition_video(first, frames)
+        embeds = None
+        if model.image_encoder is not None:
+            # CLIP crops the picture itself: it gets it as it is, and not at the clip's size.
+            pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]
+            embeds = encode_images(model.image_processor, model.image_encoder, pixels.float() / 127.5 - 1.0)
+        return {"condition": encode_condition(model.vae, video), "image_embeds": embeds}
+
     def _denoise(
         self,
         latents: torch.Tensor,
         embeddings: torch.Tensor,
+        condition: dict[str, torch.Tensor | None],
         steps: int,
         guidance_scale: float,
         on_update_progress: Callable[[int, int], None],
@@ -128,21 +172,20 @@ class WanSampler(BaseModelSampler):  # type: ignore[misc]
         model.materialize_only(self._part_at(timesteps[0]))
         for index, timestep in enumerate(tqdm(timesteps, desc="sampling")):
             transformer = model.activate(self._part_at(timestep))
+            inputs = transformer_inputs(model, transformer, latents.to(dtype), timestep.expand(1), **condition)
             with model.autocast_context:
                 velocities = [
-                    transformer(
-                        hidden_states=latents.to(dtype),
-                        timestep=timestep.expand(1),
-                        encoder_hidden_states=embedding[None].to(dtype),
-                        return_dict=True,
-                    ).sample.float()
+                    transformer(**inputs, encoder_hidden_states=embedding[None].to(dtype), return_dict=True)
                     for embedding in embeddings
                 ]
-            velocity = velocities[0]
-            if len(velocities) == 2:
-                velocity = velocities[1] + guidance_scale * (velocities[0] - velocities[1])
+            velocity, *unguided = [output.sample.float() for output in velocities]
+            if unguided:
+                velocity = unguided[0] + guidance_scale * (velocity - unguided[0])
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             on_update_progress(index + 1, len(timesteps))
+        given = condition.get("condition")
+        if given is not None and model.variant.mode == "ti2v":
+            return keep_first_frame(latents, given, first_frame_mask(latents))
         return latents
 
     def _part_at(self, timestep: torch.Tensor) -> str:
@@ -151,3 +194,34 @@ class WanSampler(BaseModelSampler):  # type: ignore[misc]
         if len(present) == 1 or self.model.boundary_ratio is None:
             return present[0]
         return PART_OF[expert_for_sigma(float(timestep) / NUM_TRAIN_TIMESTEPS, self.model.boundary_ratio)]
+
+
+def read_image(path: str, variant: WanVariant) -> Image.Image | None:
+    """The picture that a sample begins with; None where there is none.
+
+    Raises
+    ------
+    UserError
+        If an I2V model has none, a T2V model has one, or it cannot be read.
+    """
+    if not path.strip():
+        if variant.mode == "i2v":
+            raise UserError(
+                f"{variant.label} cannot make a sample without an image",
+                reason="it goes on from a first frame",
+                fix="set the sample's base_image_path",
+            )
+        return None
+    if variant.mode == "t2v":
+        raise UserError(
+            f"{variant.label} takes no image",
+            path=path,
+            reason="it makes clips of text alone",
+            fix="empty the sample's base_image_path, or train an image-to-video model",
+        )
+    try:
+        return Image.fromarray(load_image(path))
+    except SampleError as error:
+        raise UserError(
+            "the sample's image cannot be used", path=path, reason=error.reason, fix="name another base_image_path"
+        ) from error

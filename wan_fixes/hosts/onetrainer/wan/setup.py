@@ -15,6 +15,8 @@ from modules.modelSetup.mixin.ModelSetupNoiseMixin import ModelSetupNoiseMixin
 from modules.modelSetup.mixin.ModelSetupText2ImageMixin import ModelSetupText2ImageMixin
 from modules.util.checkpointing_util import enable_checkpointing
 
+from wan_fixes.hosts.onetrainer.wan import conditions
+from wan_fixes.hosts.onetrainer.wan.conditions import keeps_first_frame, transformer_inputs
 from wan_fixes.hosts.onetrainer.wan.configuration import check_configuration
 from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
 from wan_fixes.hosts.onetrainer.wan.predict import (
@@ -58,15 +60,16 @@ class BaseWanSetup(
             self._setup_model_part(model, config, part, getattr(config, part), _enable_checkpointing)
             self._set_attention_backend(getattr(model, part), config.attention_mechanism, mask=False)
         self._setup_model_part(model, config, "text_encoder", config.text_encoder, disable_fp16_autocast=True)
-        self._setup_model_part(model, config, "vae", config.vae)
+        for part in model.sample_encoders():
+            self._setup_model_part(model, config, part, getattr(config, part))
 
     def setup_train_device(self, model: WanModel, config: Any) -> None:
         """Move the expert of the coming step there, and what encodes samples while training."""
         expert = self._expert_at(model, config, model.train_progress.global_step)
-        encoders = () if config.latent_caching else ("text_encoder", "vae")
+        encoders = [] if config.latent_caching else ["text_encoder", *model.sample_encoders()]
         model.materialize_only(PART_OF[expert], *encoders)
-        model.text_encoder.eval()
-        model.vae.eval()
+        for encoder in ("text_encoder", *model.sample_encoders()):
+            getattr(model, encoder).eval()
         for part in model.experts():
             getattr(model, part).train(getattr(config, part).train)
 
@@ -99,6 +102,7 @@ class BaseWanSetup(
             return _model_output(torch.cat(predictions), target.repeat(len(levels), 1, 1, 1, 1), torch.cat(levels))
 
     def calculate_loss(self, model: WanModel, batch: dict[str, Any], data: dict[str, Any], config: Any) -> torch.Tensor:
+        batch, data = _denoised(model, batch, data)
         return self._flow_matching_losses(  # type: ignore[no-any-return]
             batch=_repeated(batch, len(data["predicted"]) // len(batch["loss_weight"])),
             data=data,
@@ -123,20 +127,32 @@ class BaseWanSetup(
     ) -> torch.Tensor:
         transformer = model.activate(PART_OF[expert])
         dtype = model.train_dtype.torch_dtype()
-        return transformer(  # type: ignore[no-any-return]
-            hidden_states=add_noise(latents, noise, sigmas).to(dtype),
-            timestep=sigmas_to_timesteps(sigmas),
-            encoder_hidden_states=self._text(model, batch).to(dtype),
-            return_dict=True,
-        ).sample
-
-    def _text(self, model: WanModel, batch: dict[str, Any]) -> torch.Tensor:
-        embeddings: torch.Tensor = batch["text_encoder_hidden_state"]
-        return embeddings
+        inputs = transformer_inputs(
+            model,
+            transformer,
+            add_noise(latents, noise, sigmas).to(dtype),
+            sigmas_to_timesteps(sigmas),
+            condition=latents if keeps_first_frame(model, latents) else batch.get(conditions.LATENTS),
+            image_embeds=batch.get(conditions.IMAGE),
+        )
+        embeddings = batch["text_encoder_hidden_state"].to(dtype)
+        return transformer(**inputs, encoder_hidden_states=embeddings, return_dict=True).sample  # type: ignore[no-any-return]
 
 
 def _model_output(predicted: torch.Tensor, target: torch.Tensor, sigmas: torch.Tensor) -> dict[str, Any]:
     return {"loss_type": "target", "timestep": loss_index(sigmas), "predicted": predicted, "target": target}
+
+
+def _denoised(model: WanModel, batch: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Batch and data without a first frame that was given: what is predicted there is never used when sampling."""
+    if not keeps_first_frame(model, data["target"]):
+        return batch, data
+    names = [name for name in ("predicted", "target", "prior_target") if name in data]
+    masks = [name for name in ("latent_mask",) if name in batch]
+    return (
+        batch | {name: batch[name][:, :, 1:] for name in masks},
+        data | {name: data[name][:, :, 1:] for name in names},
+    )
 
 
 def _repeated(batch: dict[str, Any], levels: int) -> dict[str, Any]:

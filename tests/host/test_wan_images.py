@@ -1,0 +1,217 @@
+"""WAN that goes on from an image, in stock OneTrainer: I2V of 2.1 and 2.2, and the 5B, as diffusers samples them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+TOLERANCE = 1e-5
+"""Largest difference allowed in fp32."""
+
+VARIANTS = {"WAN_2_1_I2V_14B": ("i2v", 1), "WAN_2_2_I2V_A14B": ("i2v", 2), "WAN_2_2_TI2V_5B": ("ti2v", 1)}
+
+
+@pytest.fixture(scope="module")
+def runs(wan_host: Path) -> Any:
+    import wan_runs
+
+    return wan_runs
+
+
+@pytest.fixture(scope="module")
+def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return runs.make_clips(tmp_path_factory.mktemp("clips"), 2)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from painted import paint_frame
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("image") / "first.png"
+    Image.fromarray(paint_frame(3, width=96, height=64, hue=0.4)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def trained(
+    request: pytest.FixtureRequest, runs: Any, clips: Path, image: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A LoRA run of a variant over clips, with a sample that begins with an image."""
+    from tiny_wan import make_tiny_wan
+
+    mode, experts = VARIANTS[request.param]
+    folder = make_tiny_wan(tmp_path_factory.mktemp("models") / request.param, mode=mode, experts=experts)
+    work = tmp_path_factory.mktemp("work")
+    sample = {"prompt": "a ball", "width": 64, "height": 64, "frames": 5, "diffusion_steps": 2, "cfg_scale": 1.0}
+    config = runs.configuration(
+        folder,
+        clips,
+        work,
+        model_type=request.param,
+        epochs=2,
+        sample_after=2,
+        sample_after_unit="EPOCH",
+        samples=[sample | {"base_image_path": str(image)}],
+    )
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        seen = watch_steps(monkeypatch)
+        result = runs.train(config)
+    result.folder, result.work, result.seen, result.mode = folder, work, seen, mode
+    return result
+
+
+def watch_steps(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
+    """Batch, inputs and outputs of every prediction from here on."""
+    from wan_fixes.hosts.onetrainer.wan import setup
+
+    steps: list[SimpleNamespace] = []
+    predict, loss = setup.BaseWanSetup.predict, setup.BaseWanSetup.calculate_loss
+
+    def record(self: Any, model: Any, batch: Any, config: Any, progress: Any, **options: Any) -> Any:
+        inputs: list[Any] = []
+        hooks = [
+            getattr(model, part).register_forward_pre_hook(
+                lambda _module, _arguments, given: inputs.append(given), with_kwargs=True
+            )
+            for part in model.experts()
+        ]
+        output = predict(self, model, batch, config, progress, **options)
+        for hook in hooks:
+            hook.remove()
+        steps.append(SimpleNamespace(step=progress.global_step, batch=batch, inputs=inputs[0], output=output))
+        return output
+
+    def record_loss(self: Any, *arguments: Any) -> Any:
+        steps[-1].loss = loss(self, *arguments)
+        return steps[-1].loss
+
+    monkeypatch.setattr(setup.BaseWanSetup, "predict", record)
+    monkeypatch.setattr(setup.BaseWanSetup, "calculate_loss", record_loss)
+    return steps
+
+
+def reference_pipeline(trained: Any) -> Any:
+    """diffusers' own image-to-video pipeline over the folder, as it was before training."""
+    from diffusers import WanImageToVideoPipeline
+
+    return WanImageToVideoPipeline.from_pretrained(trained.folder)
+
+
+def test_it_trains_samples_and_saves(trained: Any) -> None:
+    assert len(trained.losses) == 4
+    assert all(0 < loss < 100 for loss in trained.losses)
+    assert len(list((trained.work / "workspace").glob("samples/*/*.mp4"))) == 1
+    assert len(list(trained.work.glob("*.safetensors"))) == len(trained.trainer.model.experts())
+
+
+def test_the_condition_of_a_step_is_what_the_pipeline_makes_of_the_first_frame(trained: Any) -> None:
+    import torch
+
+    step = trained.seen[0]
+    model = trained.trainer.model
+    latents = step.batch["latent_image"]
+    config = model.vae.config
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
+    clean = (latents - mean) / std
+    hidden = step.inputs["hidden_states"]
+    assert step.inputs["encoder_hidden_states"].shape[1] == 512
+    if trained.mode == "ti2v":
+        assert torch.equal(hidden[:, :, :1], clean[:, :, :1])
+        assert not torch.allclose(hidden[:, :, 1:], clean[:, :, 1:], atol=0.01)
+        frames, tokens = latents.shape[2], step.inputs["timestep"].view(latents.shape[2], -1)
+        assert (tokens[0] == 0).all()
+        assert len(tokens[1:].unique()) == 1
+        assert frames > 1
+        return
+    # The condition holds the first frame: the pipeline is given its pixels, which only the VAE has seen here.
+    mask, condition = hidden[:, 16:20], hidden[:, 20:]
+    assert (mask[:, :, 0] == 1).all()
+    assert (mask[:, :, 1:] == 0).all()
+    assert (condition[:, :, 0] - clean[:, :, 0]).abs().max() <= TOLERANCE  # the VAE makes it of the first frame alone
+    has_image = "encoder_hidden_states_image" in step.inputs
+    assert has_image == (model.image_encoder is not None)
+
+
+def test_velocity_and_loss_of_a_step_are_those_of_an_independent_computation(trained: Any) -> None:
+    import torch
+
+    step = trained.seen[0]
+    pipeline = reference_pipeline(trained)
+    config = pipeline.vae.config
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
+    clean = (step.batch["latent_image"] - mean) / std
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(step.step))
+    timestep = step.inputs["timestep"].max()
+    noisy = (1 - timestep / 1000) * clean + timestep / 1000 * noise
+    embeddings, _ = pipeline.encode_prompt(
+        step.batch["prompt"], do_classifier_free_guidance=False, max_sequence_length=512
+    )
+    image = {}
+    if trained.mode == "ti2v":
+        mask = torch.ones(1, 1, *clean.shape[2:])
+        mask[:, :, 0] = 0
+        hidden = (1 - mask) * clean + mask * noisy
+        time = (mask[0][0][:, ::2, ::2] * timestep).flatten()[None]
+        kept = slice(1, None)
+    else:
+        hidden = torch.cat([noisy, step.inputs["hidden_states"][:, 16:]], dim=1)  # its own test is above
+        time = timestep[None]
+        kept = slice(None)
+        if pipeline.image_encoder is not None:
+            image["encoder_hidden_states_image"] = step.batch["image_embeds"]
+    high = pipeline.config.boundary_ratio is None or timestep >= 1000 * pipeline.config.boundary_ratio
+    with torch.no_grad():
+        velocity = (pipeline.transformer if high else pipeline.transformer_2)(
+            hidden_states=hidden, timestep=time, encoder_hidden_states=embeddings, return_dict=False, **image
+        )[0]
+
+    assert (step.output["predicted"] - velocity).abs().max() <= TOLERANCE
+    expected = (velocity - (noise - clean))[:, :, kept].square().mean()
+    assert abs(step.loss.item() - expected.item()) <= TOLERANCE
+
+
+def test_a_sample_is_the_clip_that_the_pipeline_makes(trained: Any, image: Path, runs: Any) -> None:
+    import numpy as np
+    import torch
+    from modules.util import create
+    from PIL import Image
+
+    config = trained.trainer.config
+    model = create.create_model_loader(config.model_type, config.training_method).load(
+        config.model_type, config.model_names(), config.weight_dtypes(), config.quantization
+    )
+    model.train_config = config
+    cpu = torch.device("cpu")
+    arguments = {"prompt": "a red ball", "negative_prompt": "grey", "height": 64, "width": 96, "guidance_scale": 3.0}
+    picture = Image.open(image)
+    sampler = create.create_model_sampler(cpu, cpu, model, config.model_type)
+    clip = sampler.sample_clip(**arguments, image=picture, frames=9, seed=3, steps=3)
+    expected = reference_pipeline(trained)(
+        **arguments,
+        image=picture,
+        num_frames=9,
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(3),
+        output_type="np",
+    ).frames[0]
+
+    assert np.abs(clip.numpy().astype(int) - (expected * 255).round().astype(int)).max() <= 1
+
+
+def test_an_image_that_is_needed_missing_or_of_no_use_is_said_before_any_work(wan_host: Path, image: Path) -> None:
+    from wan_fixes.errors import UserError
+    from wan_fixes.hosts.onetrainer.wan.sampler import read_image
+    from wan_fixes.wan.variants import get_variant
+
+    with pytest.raises(UserError, match="without an image"):
+        read_image("", get_variant("WAN_2_2_I2V_A14B"))
+    with pytest.raises(UserError, match="takes no image"):
+        read_image(str(image), get_variant("WAN_2_1_T2V_14B"))
+    with pytest.raises(UserError, match="cannot be used"):
+        read_image(str(image.with_name("gone.png")), get_variant("WAN_2_2_TI2V_5B"))
+    assert read_image("", get_variant("WAN_2_2_TI2V_5B")) is None
+    assert read_image(str(image), get_variant("WAN_2_2_TI2V_5B")).size == (96, 64)
