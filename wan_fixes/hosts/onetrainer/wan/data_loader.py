@@ -25,7 +25,7 @@ _LATENTS = ["latent_image", "original_resolution", "crop_offset"]
 _TEXTS = ["tokens", "tokens_mask", "text_encoder_hidden_state"]
 
 
-class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[misc]
+class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):
     """Batches: `latent_image` `[B, C, F, H, W]` (the VAE's own scale), `text_encoder_hidden_state` `[B, 512, D]`."""
 
     def _load_input_modules(self, config: Any, train_dtype: Any, vae_frame_dim: bool = False) -> list[Any]:
@@ -34,7 +34,7 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
         for module in loaded:
             if isinstance(module, LoadVideo):
                 module.target_frame_rate = self._variant.fps
-        return loaded  # type: ignore[no-any-return]
+        return loaded
 
     def _preparation_modules(self, config: Any, model: WanModel) -> list[Any]:
         modules = [
@@ -92,7 +92,7 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
 
     def _cache_modules(self, config: Any, model: WanModel, model_setup: Any) -> list[Any]:
         latents = self._latent_names(config, model)
-        return self._cache_modules_from_names(  # type: ignore[no-any-return]
+        return self._cache_modules_from_names(
             model,
             model_setup,
             image_split_names=latents,
@@ -105,7 +105,7 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):  # type: ignore[
         )
 
     def _output_modules(self, config: Any, model: WanModel, model_setup: Any) -> list[Any]:
-        return self._output_modules_from_out_names(  # type: ignore[no-any-return]
+        return self._output_modules_from_out_names(
             model,
             model_setup,
             output_names=[*_AGGREGATE, *self._latent_names(config, model), *_TEXTS, "prompt"],

@@ -14,7 +14,7 @@ from wan_fixes.wan.conditioning import condition_video, encode_condition, encode
 from wan_fixes.wan.text import trim_embeddings
 
 
-class EncodeWanText(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]
+class EncodeWanText(PipelineModule, RandomAccessPipelineModule):
     """Tokens `[512]` and their mask to embeddings `[512, D]` of `dtype`, zeros where there is no token."""
 
     def __init__(
@@ -51,7 +51,7 @@ class EncodeWanText(PipelineModule, RandomAccessPipelineModule):  # type: ignore
         return {self.hidden_state_out_name: trim_embeddings(hidden, mask)[0].to(self.dtype or hidden.dtype)}
 
 
-class EncodeFirstFrame(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]
+class EncodeFirstFrame(PipelineModule, RandomAccessPipelineModule):
     """A clip `[3, F, H, W]` in -1 to 1 to the normalised latents `[16, f, h, w]` of its first frame and then gray."""
 
     def __init__(self, in_name: str, out_name: str, vae: Any) -> None:
@@ -76,7 +76,7 @@ class EncodeFirstFrame(PipelineModule, RandomAccessPipelineModule):  # type: ign
         return {self.out_name: latents[0]}
 
 
-class EncodeFirstImage(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]
+class EncodeFirstImage(PipelineModule, RandomAccessPipelineModule):
     """The first frame of a clip `[3, F, H, W]` in -1 to 1 to CLIP's view of it, `[tokens, D]` of `dtype`."""
 
     def __init__(
@@ -104,7 +104,7 @@ class EncodeFirstImage(PipelineModule, RandomAccessPipelineModule):  # type: ign
         return {self.out_name: embeds[0].to(self.dtype or embeds.dtype)}
 
 
-class ShrinkMask(PipelineModule, RandomAccessPipelineModule):  # type: ignore[misc]
+class ShrinkMask(PipelineModule, RandomAccessPipelineModule):
     """A mask `[1, F, H, W]` to the size of the latents: in space and in time, where the first frame stands alone.
 
     Stock `ScaleImage` shrinks space only, and masked training of video dies of it. A mask of one frame, as every mask
@@ -133,7 +133,7 @@ class ShrinkMask(PipelineModule, RandomAccessPipelineModule):  # type: ignore[mi
         return {self.out_name: shrink_mask(mask, tuple(size), self.temporal_compression)}
 
 
-def shrink_mask(mask: torch.Tensor, size: tuple[int, ...], temporal_compression: int) -> torch.Tensor:
+def shrink_mask(mask: torch.Tensor, size: tuple[int, int, int], temporal_compression: int) -> torch.Tensor:
     """Average a mask `[1, F, H, W]` over the pixels and frames that each latent of `size` `(f, h, w)` stands for."""
     frames = (size[0] - 1) * temporal_compression + 1
     if mask.shape[1] == 1:
@@ -141,7 +141,7 @@ def shrink_mask(mask: torch.Tensor, size: tuple[int, ...], temporal_compression:
     if mask.shape[1] != frames:
         raise ValueError(f"{mask.shape = } does not fit latents of {size = }")
     first, rest = mask[:, :1], mask[:, 1:]
-    pooled = [functional.adaptive_avg_pool3d(first.float(), (1, *size[1:]))]
+    pooled = [functional.adaptive_avg_pool3d(first.float(), (1, size[1], size[2]))]
     if size[0] > 1:
-        pooled.append(functional.adaptive_avg_pool3d(rest.float(), (size[0] - 1, *size[1:])))
+        pooled.append(functional.adaptive_avg_pool3d(rest.float(), (size[0] - 1, size[1], size[2])))
     return torch.cat(pooled, dim=1).to(mask.dtype)

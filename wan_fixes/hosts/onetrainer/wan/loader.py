@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _INCLUDED = {"transformer": "include_transformer", "transformer_2": "include_transformer_2"}
 
 
-class WanModelLoader(HFModelLoaderMixin):  # type: ignore[misc]
+class WanModelLoader(HFModelLoaderMixin):
     """The base model: tokenizer, scheduler, text encoder, VAE and the transformers that are wanted."""
 
     def load(self, model: WanModel, model_type: Any, model_names: Any, weight_dtypes: Any, quantization: Any) -> None:

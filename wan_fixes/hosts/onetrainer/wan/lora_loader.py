@@ -18,7 +18,7 @@ _SIDES = {"lora_down.weight": ("in_features", 1), "lora_up.weight": ("out_featur
 """The side of a LoRA's matrix that has to fit its layer."""
 
 
-class WanLoRALoader(LoRALoaderMixin):  # type: ignore[misc]
+class WanLoRALoader(LoRALoaderMixin):
     """OneTrainer's own reader of formats, for every expert, and a check that the LoRA is of this model."""
 
     def load(self, model: WanModel, model_names: Any) -> None:

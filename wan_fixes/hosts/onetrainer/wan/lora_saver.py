@@ -14,7 +14,7 @@ from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
 from wan_fixes.hosts.onetrainer.wan.predict import expert_of
 
 
-class WanLoRASaver(LoRASaverMixin):  # type: ignore[misc]
+class WanLoRASaver(LoRASaverMixin):
     """OneTrainer's own writer. A backup is one file with the raw adapters of all experts."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ PART_OF: dict[Expert, str] = {"high": "transformer", "low": "transformer_2"}
 """Which transformer is which expert, as in diffusers' `WanPipeline`."""
 
 
-class WanModel(BaseModel):  # type: ignore[misc]
+class WanModel(BaseModel):
     """Attributes are named after the parts in `ModelType.model_parts()`, by which OneTrainer finds them.
 
     `transformer_2` and either transformer of a model with two experts may be None: that expert is then not used.
@@ -95,6 +95,7 @@ class WanModel(BaseModel):  # type: ignore[misc]
         with torch.no_grad(), self.autocast_context, self.text_encoder_autocast_context:
             if text is not None:
                 return encode_prompts(self.tokenizer, self.text_encoder, text)
+            assert tokens is not None and tokens_mask is not None, "a prompt or its tokens"
             hidden = self.text_encoder(tokens, tokens_mask).last_hidden_state
             return trim_embeddings(hidden, tokens_mask)
 

@@ -32,7 +32,7 @@ from wan_fixes.wan.variants import WanVariant
 logger = logging.getLogger(__name__)
 
 
-class WanSampler(BaseModelSampler):  # type: ignore[misc]
+class WanSampler(BaseModelSampler):
     """The steps of diffusers' `WanPipeline`, with one part at a time on the training device."""
 
     def __init__(self, train_device: torch.device, temp_device: torch.device, model: WanModel, model_type: Any) -> None:

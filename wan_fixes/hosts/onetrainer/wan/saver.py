@@ -13,7 +13,7 @@ from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
 
 
-class WanModelSaver(DtypeModelSaverMixin):  # type: ignore[misc]
+class WanModelSaver(DtypeModelSaverMixin):
     """Every part, so that the folder loads by itself, in `WanPipeline` and here."""
 
     def save(

@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 class BaseWanSetup(
-    BaseModelSetup,  # type: ignore[misc]
-    ModelSetupDiffusionLossMixin,  # type: ignore[misc]
-    ModelSetupNoiseMixin,  # type: ignore[misc]
-    ModelSetupText2ImageMixin,  # type: ignore[misc]
+    BaseModelSetup,
+    ModelSetupDiffusionLossMixin,
+    ModelSetupNoiseMixin,
+    ModelSetupText2ImageMixin,
     metaclass=ABCMeta,
 ):
     """OneTrainer finds `LAYER_PRESETS` on the class, for its menu of layers."""
@@ -103,7 +103,7 @@ class BaseWanSetup(
 
     def calculate_loss(self, model: WanModel, batch: dict[str, Any], data: dict[str, Any], config: Any) -> torch.Tensor:
         batch, data = _denoised(model, batch, data)
-        return self._flow_matching_losses(  # type: ignore[no-any-return]
+        return self._flow_matching_losses(
             batch=_repeated(batch, len(data["predicted"]) // len(batch["loss_weight"])),
             data=data,
             config=config,
@@ -136,7 +136,7 @@ class BaseWanSetup(
             image_embeds=batch.get(conditions.IMAGE),
         )
         embeddings = batch["text_encoder_hidden_state"].to(dtype)
-        return transformer(**inputs, encoder_hidden_states=embeddings, return_dict=True).sample  # type: ignore[no-any-return]
+        return transformer(**inputs, encoder_hidden_states=embeddings, return_dict=True).sample
 
 
 def _model_output(predicted: torch.Tensor, target: torch.Tensor, sigmas: torch.Tensor) -> dict[str, Any]:

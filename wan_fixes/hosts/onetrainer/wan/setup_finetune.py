@@ -18,7 +18,7 @@ class WanFineTuneSetup(BaseWanSetup):
     """All weights of the transformers that the layer filter names; text encoder and VAE stay as they are."""
 
     def trained_parameters(self, model: WanModel, part: str) -> Iterable[torch.nn.Parameter]:
-        return getattr(model, part).parameters()  # type: ignore[no-any-return]
+        return getattr(model, part).parameters()
 
     def create_parameters(self, model: WanModel, config: Any) -> Any:
         groups = NamedParameterGroupCollection()
