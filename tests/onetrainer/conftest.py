@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from wan_fixes.hosts.onetrainer.checkout import inspect_environment
 from wan_fixes.hosts.onetrainer.import_hooks import disarm
 
 FILES = {
@@ -35,6 +38,30 @@ def make_checkout(folder: Path) -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     return make_checkout(tmp_path / "OneTrainer")
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAN_FIXES_STATE", str(tmp_path / "state" / "hosts.json"))
+    monkeypatch.setenv("WAN_FIXES_SETTINGS", str(tmp_path / "settings.json"))
+    (tmp_path / "settings.json").write_text("{}")
+    for name in ("OT_PYTHON_VENV", "VENV_DIR", "OT_CONDA_ENV"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def with_venv(checkout: Path) -> Path:
+    """The checkout with an environment that sees the packages of this one, so that nothing needs installing."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / "venv")], check=True)
+    python = checkout / ("venv/Scripts/python.exe" if os.name == "nt" else "venv/bin/python")
+    packages = inspect_environment(python).site_packages
+    folders = [Path(__file__).resolve().parents[2], *(p for p in sys.path if Path(p).name == "site-packages")]
+    lines = [f"import site; site.addsitedir({str(folder)!r})" for folder in folders]
+    (packages / "aaa.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    information = packages / "wan_fixes-0.1.0.dist-info"  # as if it had been installed there by hand
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: wan-fixes\nVersion: 0.1.0\n")
+    return checkout
 
 
 @pytest.fixture

@@ -109,6 +109,19 @@ def test_switched_off_in_the_settings_no_symbol_is_patched_and_nothing_is_said(
     assert (done.stdout.strip(), done.stderr) == ("False", "")
 
 
+def test_switched_off_a_configuration_for_wan_is_warned_of(
+    venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
+    for model_type, lines in (("WAN_2_1_T2V_1_3B", 1), ("STABLE_DIFFUSION_15", 0), (5, 0)):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+        done = run(venv, environment, "scripts/train.py", "--config-path", str(tmp_path / "config.json"), cwd=checkout)
+        assert (done.returncode, done.stdout) == (0, "stock\n")
+        assert done.stderr.count("\n") == lines
+        assert ("WAN_2_1_T2V_1_3B, and OneTrainer goes on as Stable Diffusion 1.5" in done.stderr) == bool(lines)
+
+
 def test_every_other_program_of_the_environment_loads_nothing_but_the_tripwire(
     venv: Path, environment: dict[str, str], checkout: Path
 ) -> None:

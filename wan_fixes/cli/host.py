@@ -1,18 +1,23 @@
-"""`wan enable` and `wan disable`: the plugin inside a OneTrainer checkout."""
+"""`wan enable`, `wan disable` and `wan doctor`: the plugin inside a OneTrainer checkout."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wan_fixes.cli.console import Debug, err, out, shown
+from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
+from wan_fixes.cli.tables import small_table
 
 Checkout = Annotated[Path, typer.Argument(metavar="PATH", help="The folder of OneTrainer.")]
 Interpreter = Annotated[
     Path | None, typer.Option("--python", metavar="FILE", help="The Python that OneTrainer runs with, where not found.")
 ]
+
+_STYLES = {"good": "green", "warning": "yellow", "problem": "red"}
 
 
 def enable(
@@ -44,3 +49,26 @@ def disable(path: Checkout, _debug: Debug = False) -> None:
 
     entry = disable_checkout(path)
     out.print(shown(f"disabled: {entry.path}"), soft_wrap=True)
+
+
+def doctor(path: Checkout, python: Interpreter = None, as_json: AsJson = False, _debug: Debug = False) -> None:
+    """Look at OneTrainer, its environment, every place where the plugin reaches into it, and the machine.
+
+    Exits with 1 when something keeps the plugin from working.
+    """
+    from wan_fixes.hosts.onetrainer.doctor import diagnose
+
+    findings = diagnose(path, python=python)
+    counts: Counter[str] = Counter(finding.status for finding in findings)
+    if as_json:
+        totals = {status: counts[status] for status in _STYLES}
+        print_json({"checkout": str(path), "findings": [asdict(finding) for finding in findings], "totals": totals})
+    else:
+        table = small_table("", "", "found, and what to do")
+        for finding in findings:
+            name = shown(f"{finding.topic}: {finding.name}")
+            table.add_row(name, shown(finding.status, _STYLES[finding.status]), why_and_fix(finding.found, finding.fix))
+        out.print(table)
+        out.print(", ".join(f"{counts[status]} {status}" for status in _STYLES))
+    if counts["problem"]:
+        raise typer.Exit(ExitCode.FAILED)

@@ -60,6 +60,7 @@ app.command("stats")(stats.stats)
 app.add_typer(cache.app, name="cache")
 app.command("enable")(host.enable)
 app.command("disable")(host.disable)
+app.command("doctor")(host.doctor)
 
 
 @app.command()

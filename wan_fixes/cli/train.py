@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,17 +17,19 @@ if TYPE_CHECKING:
     from wan_fixes.hosts.standalone.result import TrainResult
 
 
-class Host(str, Enum):
-    """What trains."""
-
-    standalone = "standalone"
+_STANDALONE = "standalone"
 
 
 def train(
     config: Annotated[
         Path, typer.Option("--config", metavar="PRESET", help="A OneTrainer preset or saved configuration.")
     ],
-    _host: Annotated[Host, typer.Option("--host", help="What trains: the trainer of this package.")] = Host.standalone,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", metavar="PATH", help="What trains: the folder of a OneTrainer, or this package's own trainer."
+        ),
+    ] = _STANDALONE,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=1, help="Stop after so many steps, counted from the very start.")
     ] = None,
@@ -39,6 +40,14 @@ def train(
     _debug: Debug = False,
 ) -> None:
     """Train a LoRA from a preset. Bad clips are left out and named; an interrupted run goes on where it was."""
+    if host != _STANDALONE:
+        if max_steps is not None or fresh or output is not None:
+            raise typer.BadParameter("--max-steps, --fresh and --output are for --host standalone; use the preset")
+        from wan_fixes.hosts.onetrainer.running import train_in_checkout
+
+        train_in_checkout(Path(host), config)
+        return
+
     from wan_fixes.hosts.standalone import read_preset
 
     preset = read_preset(config)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,6 +15,7 @@ from wan_fixes import __version__
 from wan_fixes.hosts.onetrainer.import_hooks import arm
 from wan_fixes.hosts.onetrainer.state import enabled_checkouts
 from wan_fixes.settings import Settings
+from wan_fixes.wan.variants import VARIANTS
 
 logger = logging.getLogger("wan_fixes")
 
@@ -19,20 +23,39 @@ logger = logging.getLogger("wan_fixes")
 def arm_checkout(locations: list[str]) -> bool:
     """Whether the package `modules` at these folders belongs to an enabled checkout; if so, its patches are armed.
 
-    With ``Settings.enabled`` off nothing is armed. Raises ``UserError`` when a file of ours cannot be read.
+    With ``Settings.enabled`` off nothing is armed; a script that was given a configuration for WAN is warned of what stock
+    makes of it. Raises ``UserError`` when a file of ours cannot be read.
     """
     folders = {Path(location).resolve() for location in locations}
     checkouts = [Path(entry.path) for entry in enabled_checkouts()]
     checkout = next((path for path in checkouts if path / "modules" in folders), None)
     if checkout is None:
         return False
-    if Settings.load().enabled:
+    if not Settings.load().enabled:
+        _warn_of_wan(sys.argv)
+    else:
         from wan_fixes.hosts.onetrainer.touch_points import PATCHES
 
         _show_log()
         arm(PATCHES, checkout)
         logger.info("version %s is active in %s", __version__, checkout)
     return True
+
+
+def _warn_of_wan(arguments: list[str]) -> None:
+    for option, value in pairwise(arguments):
+        if option in ("--config-path", "--preset-path"):
+            with contextlib.suppress(
+                OSError, ValueError, AttributeError
+            ):  # OneTrainer says itself what is wrong with it
+                model_type = json.loads(Path(value).read_text(encoding="utf-8")).get("model_type")
+                if model_type in VARIANTS:
+                    _show_log()
+                    logger.warning(
+                        "the plugin is switched off in its settings: without it there is no %s, and OneTrainer goes on as "
+                        "Stable Diffusion 1.5",
+                        model_type,
+                    )
 
 
 def _show_log() -> None:

@@ -1,0 +1,42 @@
+"""The table of touch points against a year of OneTrainer: what docs/compatibility.md says is so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from host.touch_point_table import has_commit, lacking, rows_in
+from wan_fixes.hosts.onetrainer.touch_points import PATCHES, SUBSTITUTION
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "compatibility.md"
+ROWS = rows_in(DOCUMENT.read_text(encoding="utf-8"))
+ANY_AGE = (SUBSTITUTION, "model ensure", "training record")
+
+
+@pytest.fixture
+def checkout() -> Path:
+    return Path(os.environ["WAN_FIXES_ONETRAINER"])
+
+
+def test_the_table_spans_a_year() -> None:
+    months = sorted(commit.month for commit in ROWS)
+    assert len(set(months)) == len(months) == 12
+    assert all(len(cells) == len(PATCHES) for cells in ROWS.values())
+
+
+@pytest.mark.parametrize("commit", ROWS, ids=lambda commit: commit.month)
+def test_each_month_has_what_the_table_says(commit, checkout: Path) -> None:
+    if not has_commit(checkout, commit.sha):
+        pytest.skip(f"the checkout's history lacks {commit.sha}")
+    found = lacking(checkout, commit.sha)
+    assert [not found[patch.name] for patch in PATCHES] == ROWS[commit]
+    assert [found[name] for name in ANY_AGE] == [[], [], []]
+
+
+def test_the_newest_onetrainer_known_has_every_touch_point(checkout: Path) -> None:
+    newest = max(ROWS, key=lambda commit: commit.day)
+    assert all(ROWS[newest])
+    head = {name: missing for name, missing in lacking(checkout, "HEAD").items() if missing}
+    assert head == {}
