@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
@@ -23,8 +22,8 @@ logger = logging.getLogger("wan_fixes")
 def arm_checkout(locations: list[str]) -> bool:
     """Whether the package `modules` at these folders belongs to an enabled checkout; if so, its patches are armed.
 
-    With ``Settings.enabled`` off nothing is armed; a script that was given a configuration for WAN is warned of what stock
-    makes of it. Raises ``UserError`` when a file of ours cannot be read.
+    With ``Settings.enabled`` off nothing is armed; a script that was given a configuration for WAN is told what
+    stock makes of it. Raises ``UserError`` when a file of ours cannot be read.
     """
     folders = {Path(location).resolve() for location in locations}
     checkouts = [Path(entry.path) for entry in enabled_checkouts()]
@@ -44,18 +43,24 @@ def arm_checkout(locations: list[str]) -> bool:
 
 def _warn_of_wan(arguments: list[str]) -> None:
     for option, value in pairwise(arguments):
-        if option in ("--config-path", "--preset-path"):
-            with contextlib.suppress(
-                OSError, ValueError, AttributeError
-            ):  # OneTrainer says itself what is wrong with it
-                model_type = json.loads(Path(value).read_text(encoding="utf-8")).get("model_type")
-                if model_type in VARIANTS:
-                    _show_log()
-                    logger.warning(
-                        "the plugin is switched off in its settings: without it there is no %s, and OneTrainer goes on as "
-                        "Stable Diffusion 1.5",
-                        model_type,
-                    )
+        model_type = _model_type_in(value) if option in ("--config-path", "--preset-path") else None
+        if model_type in VARIANTS:
+            _show_log()
+            logger.warning(
+                "the plugin is switched off in its settings: "
+                "without it there is no %s, and OneTrainer goes on as Stable Diffusion 1.5",
+                model_type,
+            )
+
+
+def _model_type_in(path: str) -> str | None:
+    """The model type that a configuration names, if it does: what is wrong with it, OneTrainer says itself."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    model_type = content.get("model_type") if isinstance(content, dict) else None
+    return model_type if isinstance(model_type, str) else None
 
 
 def _show_log() -> None:

@@ -28,8 +28,8 @@ def train_in_checkout(path: Path, config: Path) -> None:
     Raises
     ------
     UserError
-        When the plugin is not enabled there, or is switched off and the configuration is for WAN; when the configuration
-        cannot be read.
+        When the plugin is not enabled there, or is switched off and the configuration is for WAN; when the
+        configuration cannot be read.
     CriticalError
         When OneTrainer ends with an error.
     """
@@ -44,7 +44,7 @@ def train_in_checkout(path: Path, config: Path) -> None:
             fix=f'wan enable "{checkout}"',
         )
     model_type = content.get("model_type")
-    if model_type in VARIANTS and not Settings.load().enabled:
+    if isinstance(model_type, str) and model_type in VARIANTS and not Settings.load().enabled:
         raise UserError(
             "the plugin is switched off in its settings",
             path=config,
