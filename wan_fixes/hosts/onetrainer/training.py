@@ -110,7 +110,9 @@ class Training:
         what:
             Which data set it is, for people: "training" or "validation".
         """
-        counts = {"valid": 0, "skipped": len(context.roster.reasons()), "failed": 0}
+        values = context.metrics.snapshot()
+        # Not the roster's: what is found broken while folders are read never gets a place in it.
+        counts = {"valid": 0, "skipped": round(total(values, "samples_skipped")), "failed": 0}
         for collector in (unwrap(module) for module in dataset.loading_pipeline.modules if is_collector(module)):
             for index in range(collector.length()):
                 if not context.roster.is_dropped(index):
@@ -119,9 +121,7 @@ class Training:
                         self.run.sample(collector.get_item(0, index)[collector.path_out_name], "valid")
             break
         if self.run is not None and self.database is not None:
-            failed = self.database.sample_counts(self.run.id)["failed"]
-            counts["failed"] = failed
-        values = context.metrics.snapshot()
+            counts["failed"] = self.database.sample_counts(self.run.id)["failed"]
         hits, misses = round(total(values, "cache_hits")), round(total(values, "cache_misses"))
         message = (
             f"{what} data: {counts['valid']} samples are valid, {counts['skipped']} skipped, {counts['failed']} failed"
