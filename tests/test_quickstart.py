@@ -66,7 +66,8 @@ def test_the_second_run_finds_every_sample_in_the_cache(
     first, second = runs.counters_of(1), runs.counters_of(2)
     assert first["cache_misses"] >= entries
     assert second["cache_misses"] == 0
-    assert second["cache_hits"] == entries  # clips of the same content, and equal captions, share theirs
+    # Each trained clip asks for its latents and its text. Those of one content share an entry, so there are fewer.
+    assert second["cache_hits"] >= 2 * len(names(runs, 2, "valid")) >= entries
     assert runs.step_count(2) == 20
 
 

@@ -41,7 +41,7 @@ _SCHEMA: Final = (
 )
 
 # Python 3.10 gives no error codes, so messages must do.
-_DAMAGE: Final = ("not a database", "malformed", "no such table", "no such column")
+_DAMAGE: Final = ("not a database", "malformed", "no such table", "no such column", "unsupported file format")
 
 # A damaged table definition makes Python fail on the text of SQLite's own message.
 DatabaseFailure: Final = (sqlite3.Error, UnicodeDecodeError)
