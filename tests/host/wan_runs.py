@@ -8,6 +8,7 @@ from typing import Any
 
 # What `scripts/train.py` reads, as a user's configuration file has it.
 BASE: dict[str, Any] = {
+    "__version": 11,
     "training_method": "LORA",
     "model_type": "WAN_2_1_T2V_1_3B",
     "tensorboard": False,
@@ -50,23 +51,29 @@ def make_clips(folder: Path, count: int = 3, *, frames: int = 24, size: tuple[in
     return folder
 
 
-def configuration(model: Path, clips: Path, work: Path, **changes: Any) -> Any:
-    """A `TrainConfig` read as `scripts/train.py` reads it; `changes` are added to the file."""
-    from modules.util.config.TrainConfig import TrainConfig
-
+def write_configuration(model: Path, clips: Path, work: Path, **changes: Any) -> Path:
+    """A file for `scripts/train.py --config-path`: `BASE`, where everything is, and `changes`."""
     content = BASE | {
         "base_model_name": str(model),
         "workspace_dir": str(work / "workspace"),
         "cache_dir": str(work / "cache"),
         "debug_dir": str(work / "debug"),
         "output_model_destination": str(work / "lora.safetensors"),
-        "concepts": [{"name": "clips", "path": str(clips), "seed": 1}],
+        "concepts": [{"__version": 2, "name": "clips", "path": str(clips), "seed": 1}],
     }
     path = work / "config.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content | changes), encoding="utf-8")
+    return path
+
+
+def configuration(model: Path, clips: Path, work: Path, **changes: Any) -> Any:
+    """A `TrainConfig` read as `scripts/train.py` reads it."""
+    from modules.util.config.TrainConfig import TrainConfig
+
+    path = write_configuration(model, clips, work, **changes)
     config = TrainConfig.default_values()
-    config.from_dict(json.loads(path.read_text(encoding="utf-8")), migrate=False)
+    config.from_dict(json.loads(path.read_text(encoding="utf-8")), migrate=True)
     return config
 
 

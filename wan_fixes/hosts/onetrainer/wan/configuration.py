@@ -37,11 +37,5 @@ def check_configuration(config: Any, variant: WanVariant) -> None:
             reason="its text encoder is only read",
             fix="remove additional_embeddings, and train a LoRA",
         )
-    if config.text_encoder.dropout_probability > 0.0:
-        raise UserError(
-            "captions cannot be dropped for WAN",
-            reason="caption dropout is not supported",
-            fix="set the text encoder's dropout_probability to 0",
-        )
     if config.text_encoder.train:
         logger.warning("WAN's text encoder is not trained: its switch is passed over")

@@ -37,6 +37,8 @@ class WanModel(BaseModel):
         self.transformer: Any = None
         self.transformer_2: Any = None
         self.boundary_ratio: float | None = None
+        self.empty_prompt: torch.Tensor | None = None
+        """Embedding `[1, 512, D]` of no prompt, where captions are dropped."""
 
         self.text_encoder_autocast_context: Any = nullcontext()
         self.text_encoder_train_dtype = DataType.FLOAT_32

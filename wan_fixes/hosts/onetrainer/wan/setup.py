@@ -63,6 +63,13 @@ class BaseWanSetup(
         for part in model.sample_encoders():
             self._setup_model_part(model, config, part, getattr(config, part))
 
+    def encode_empty_prompt(self, model: WanModel, config: Any) -> None:
+        """What stands for a dropped caption: the embedding that guidance works against when sampling."""
+        if config.text_encoder.dropout_probability > 0.0:
+            model.materialize_only("text_encoder")
+            model.empty_prompt = model.encode_text(text=[""])
+            self.setup_train_device(model, config)
+
     def setup_train_device(self, model: WanModel, config: Any) -> None:
         """Move the expert of the coming step there, and what encodes samples while training."""
         expert = self._expert_at(model, config, model.train_progress.global_step)
@@ -90,6 +97,7 @@ class BaseWanSetup(
             if not deterministic:
                 expert = self._expert_at(model, config, train_progress.global_step)
                 sigmas = training_sigmas(model, config, expert, len(latents), generator)
+                batch = _with_dropped_captions(model, batch, config.text_encoder.dropout_probability, generator)
                 predicted = self._velocity(model, batch, expert, latents, noise, sigmas)
                 return _model_output(predicted, target, sigmas)
             predictions, levels = [], []
@@ -141,6 +149,17 @@ class BaseWanSetup(
 
 def _model_output(predicted: torch.Tensor, target: torch.Tensor, sigmas: torch.Tensor) -> dict[str, Any]:
     return {"loss_type": "target", "timestep": loss_index(sigmas), "predicted": predicted, "target": target}
+
+
+def _with_dropped_captions(
+    model: WanModel, batch: dict[str, Any], probability: float, generator: torch.Generator
+) -> dict[str, Any]:
+    if model.empty_prompt is None:
+        return batch
+    name = "text_encoder_hidden_state"
+    embeddings = batch[name]
+    dropped = torch.rand(len(embeddings), generator=generator, device=generator.device) < probability
+    return batch | {name: torch.where(dropped.view(-1, 1, 1), model.empty_prompt.to(embeddings), embeddings)}
 
 
 def _denoised(model: WanModel, batch: dict[str, Any], data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -34,6 +34,7 @@ class WanFineTuneSetup(BaseWanSetup):
         return groups
 
     def setup_model(self, model: WanModel, config: Any) -> None:
+        self.encode_empty_prompt(model, config)
         parameters = self.create_parameters(model, config)
         self._setup_requires_grad(model, config)
         init_model_parameters(model, parameters, self.train_device)

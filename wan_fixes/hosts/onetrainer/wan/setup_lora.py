@@ -41,6 +41,7 @@ class WanLoRASetup(BaseWanSetup):
             lora.hook_to_module()
             setattr(model, f"{part}_lora", lora)
         model.lora_state_dict = None
+        self.encode_empty_prompt(model, config)
         parameters = self.create_parameters(model, config)
         self._setup_requires_grad(model, config)
         init_model_parameters(model, parameters, self.train_device)
