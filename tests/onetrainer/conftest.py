@@ -23,7 +23,10 @@ FILES = {
     "modules/util/factory.py": "def get():\n    return 'stock'\n",
     "modules/util/config/TrainConfig.py": "class TrainConfig:\n    pass\n",
     "modules/dataLoader/mixin/DataLoaderMgdsMixin.py": "class DataLoaderMgdsMixin:\n"
-    "    def _create_mgds(self, config, definition, train_progress, is_validation=False):\n        return definition\n",
+    "    def _create_mgds(self, config, definition, train_progress, is_validation=False):\n"
+    "        return DataSet(definition)\n"
+    "class DataSet:\n    def __init__(self, definition):\n        self.definition = definition\n"
+    "    def start_next_epoch(self):\n        pass\n",
 }
 
 
@@ -81,3 +84,66 @@ def importable(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def forget_modules() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "modules"]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def trainer_sources(checkout: Path) -> Path:
+    """The checkout with a trainer that runs through the stations of OneTrainer's, and nothing else."""
+    sources = {
+        "modules/util/multi_gpu_util.py": "rank = 0\ndef is_master():\n    return rank == 0\n",
+        "modules/util/callbacks/TrainCallbacks.py": "class TrainCallbacks:\n"
+        "    def on_update_status(self, status):\n        pass\n"
+        "    def on_sample_default(self, output):\n        pass\n",
+        "modules/trainer/GenericTrainer.py": TRAINER,
+    }
+    for name, source in sources.items():
+        file = checkout / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source, encoding="utf-8")
+    return checkout
+
+
+TRAINER = """
+import modules.util.multi_gpu_util as multi
+from modules.dataLoader.mixin.DataLoaderMgdsMixin import DataLoaderMgdsMixin
+from modules.util.callbacks.TrainCallbacks import TrainCallbacks
+
+
+class Board:
+    def __init__(self):
+        self.scalars = []
+
+    def add_scalar(self, tag, value, step):
+        self.scalars.append((tag, value, step))
+
+
+class Commands:
+    stopped = False
+
+    def get_stop_command(self):
+        return self.stopped
+
+
+class GenericTrainer:
+    def __init__(self, config, fails_in=None, error=None):
+        self.config, self.fails_in, self.error = config, fails_in, error
+        self.tensorboard, self.commands, self.callbacks = Board(), Commands(), TrainCallbacks()
+
+    def station(self, name):
+        self.callbacks.on_update_status(name)
+        if self.fails_in == name:
+            raise self.error
+
+    def start(self):
+        self.station("start")
+        self.definition = DataLoaderMgdsMixin()._create_mgds(self.config, ["stock", ["nested", None]], None)
+
+    def train(self):
+        self.station("train")
+        self.tensorboard.add_scalar("lr/unet", 0.5, 0)
+        self.tensorboard.add_scalar("loss/train_step", 2.5, 0)
+        return "trained"
+
+    def end(self):
+        self.station("end")
+"""

@@ -189,6 +189,11 @@ def begin(config: Any, *, recorded: bool) -> Training | None:
     return _current
 
 
+def begin_unrecorded(config: Any) -> Training | None:
+    """Begin what is no training, but uses its pipelines."""
+    return begin(config, recorded=False)
+
+
 def close_current() -> None:
     """Close the training of this process, if there is one."""
     global _current

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from wan_fixes.errors import WanFixesError
-from wan_fixes.hosts.onetrainer.patching import Patch, wrap
+from wan_fixes.hosts.onetrainer.patching import Patch, shielded, wrap
 
 if TYPE_CHECKING:
     from wan_fixes.hosts.onetrainer.training import Training
@@ -51,7 +51,7 @@ def rewrite(config: Any, definition: list[Any]) -> tuple[Training, PipelineConte
     before = _copied(definition)
     try:
         # Without a trainer (the script that measures losses) nothing is recorded, but bad files are left out as well.
-        training = trainings.current() or trainings.begin(config, recorded=False)
+        training = trainings.current() or shielded(trainings.begin_unrecorded, config)
         if training is None or not training.settings.validate_pipelines:
             return None
         context = training.new_context(config.cache_dir)

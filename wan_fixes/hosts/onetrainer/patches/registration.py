@@ -24,6 +24,7 @@ PATCHES: tuple[Patch, ...] = (
         module="modules.util.create",
         needs=(
             "ModelType",
+            "modules.util.enum.ModelType:_MODEL_PARTS",  # without WAN's model types there is nothing to register for
             "modules.util.factory:register",
             "modules.modelLoader.GenericLoRAModelLoader:make_lora_model_loader",
             "modules.modelSaver.GenericLoRAModelSaver:make_lora_model_saver",
