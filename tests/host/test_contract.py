@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from pathlib import Path
 
@@ -40,3 +41,18 @@ def test_the_newest_onetrainer_known_has_every_touch_point(checkout: Path) -> No
     assert all(ROWS[newest])
     head = {name: missing for name, missing in lacking(checkout, "HEAD").items() if missing}
     assert head == {}
+
+
+def test_every_place_that_loads_a_model_goes_through_the_wrapped_function(checkout: Path) -> None:
+    """`from create import create_model_loader` would hold the stock function, whatever is in the module."""
+    called = []
+    for path in sorted([*checkout.glob("modules/**/*.py"), *checkout.glob("scripts/**/*.py")]):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                names = {alias.name for alias in node.names}
+                assert not names & {"create_model_loader", "create_model_saver"}, path
+            if isinstance(node, ast.Attribute) and node.attr == "create_model_loader":
+                called.append((path.name, ast.unparse(node.value)))
+    assert {owner for _, owner in called} <= {"create", "self"}
+    assert {"BaseTrainer.py", "sample.py", "convert_model.py"} <= {name for name, owner in called if owner == "create"}
