@@ -146,6 +146,31 @@ def test_what_is_switched_off_is_off_at_the_next_training(
     assert len(runs(host)) == settings.get("enabled", True)
 
 
+def test_a_plugin_cannot_stop_a_training_by_what_it_raises_at_an_event(
+    host: SimpleNamespace, guest: Guest, caplog: pytest.LogCaptureFixture
+) -> None:
+    def listen(name: str, payload: dict[str, Any]) -> None:
+        raise UserError(f"no {name}")
+
+    guest.events = SimpleNamespace(append=lambda name: listen(name, {}))
+    trainer = host.new()
+    run_through(trainer)
+    assert "no run_started" in caplog.text and "no run_finished" in caplog.text
+    assert [run.status for run in runs(host)] == ["finished"]
+
+
+def test_a_fault_while_samples_are_counted_costs_the_count_alone(
+    host: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = host.new()
+    trainer.start()
+    trainer.definition.start_next_epoch()  # this data set has no pipeline to count in
+    assert "samples_ready failed, and OneTrainer goes on" in caplog.text
+    trainer.train()
+    trainer.end()
+    assert [run.status for run in runs(host)] == ["finished"]
+
+
 def test_a_plugin_may_refuse_a_pipeline(host: SimpleNamespace, guest: Guest) -> None:
     def refuse(definition: list[Any]) -> None:
         raise UserError("no such thing", fix="another one")

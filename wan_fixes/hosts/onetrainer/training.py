@@ -9,6 +9,7 @@ from typing import Any
 
 from wan_fixes.errors import WanFixesError
 from wan_fixes.health import Run, RunDatabase, plain, run_database_path, total
+from wan_fixes.hosts.onetrainer.patching import shielded
 from wan_fixes.pipeline import PipelineContext
 from wan_fixes.pipeline.upstream import is_collector, unwrap
 from wan_fixes.plugins import call_hooks, get_plugin_manager
@@ -68,9 +69,15 @@ class Training:
     # What happens
 
     def emit(self, name: str, **payload: Any) -> None:
-        """Tell the plugins that something happened, from the one process that records it."""
+        """Tell the plugins that something happened, from the one process that records it.
+
+        What a plugin raises is logged: it can refuse a model or a pipeline, and not stop a training by an event.
+        """
         if self._recorded:
-            call_hooks(self.plugins, "onetrainer_training_event", name=name, payload=payload)
+            shielded(self._tell, name, payload)
+
+    def _tell(self, name: str, payload: dict[str, Any]) -> None:
+        call_hooks(self.plugins, "onetrainer_training_event", name=name, payload=payload)
 
     def note(self, kind: str, message: str, **facts: Any) -> None:
         """Record an event of the run."""

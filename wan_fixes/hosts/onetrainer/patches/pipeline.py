@@ -33,7 +33,7 @@ def _around(stock: Callable[..., Any]) -> Callable[..., Any]:
         rewritten = rewrite(arguments["config"], arguments["definition"])
         dataset = stock(*args, **kwargs)
         if rewritten is not None:
-            _report_first_epoch(dataset, *rewritten, "validation" if is_validation else "training")
+            shielded(_report_first_epoch, dataset, *rewritten, "validation" if is_validation else "training")
         return dataset
 
     return create_mgds
@@ -81,7 +81,7 @@ def _report_first_epoch(dataset: Any, training: Training, context: PipelineConte
         start_next_epoch()
         if is_first:
             is_first = False
-            training.samples_ready(dataset, context, what)
+            shielded(training.samples_ready, dataset, context, what)
 
     dataset.start_next_epoch = start_and_report
 
