@@ -123,6 +123,16 @@ def test_a_lora_of_another_model_is_refused(
         runs.train(runs.configuration(tiny_wan, clips, tmp_path, lora_model_name=str(tmp_path / "other.safetensors")))
 
 
+def test_a_lora_of_another_rank_is_refused_with_the_rank_to_set(
+    trained: Any, runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path
+) -> None:
+    from wan_fixes.errors import UserError
+
+    lora = str(trained.work / "lora.safetensors")
+    with pytest.raises(UserError, match="set lora_rank to 4"):
+        runs.train(runs.configuration(tiny_wan, clips, tmp_path, lora_model_name=lora, lora_rank=8))
+
+
 def test_samples_are_written_as_a_clip_at_the_models_rate_and_as_a_still(
     runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path
 ) -> None:

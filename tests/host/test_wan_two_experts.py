@@ -168,6 +168,57 @@ def test_a_run_over_both_experts_goes_on_from_its_backup_and_from_its_two_files(
                 assert torch.allclose(*deltas, atol=1e-7), (part, name)
 
 
+def test_a_lora_is_converted_between_formats_without_being_trained(
+    both: Any, runs: Any, model_folder: Path, clips: Path, tmp_path: Path
+) -> None:
+    from modules.util import create
+    from modules.util.enum.ModelFormat import ModelFormat
+    from modules.util.enum.TrainingMethod import TrainingMethod
+    from modules.util.ModelNames import ModelNames
+    from modules.util.ModelWeightDtypes import ModelWeightDtypes
+    from safetensors.torch import load_file
+
+    config = a14b(runs, model_folder, clips, tmp_path)
+    model = create.create_model_loader(config.model_type, TrainingMethod.LORA).load(
+        config.model_type,
+        ModelNames(base_model=str(model_folder), lora=str(both.work / "lora.safetensors")),
+        ModelWeightDtypes.from_single_dtype(config.transformer.weight_dtype),
+        config.quantization,
+    )
+    saver = create.create_model_saver(config.model_type, TrainingMethod.LORA)
+    saver.save(model, config.model_type, ModelFormat.COMFY_LORA, str(tmp_path / "comfy.safetensors"), None)
+
+    for expert in ("high", "low"):
+        before = load_file(both.work / f"lora_{expert}_noise.safetensors")
+        after = load_file(tmp_path / f"comfy_{expert}_noise.safetensors")
+        assert len([key for key in after if key.endswith("lora_A.weight")]) == len(before) / 2
+        assert all(key.startswith("diffusion_model.blocks.") for key in after)
+
+
+def test_one_expert_goes_on_from_its_file_while_the_other_begins_anew(
+    both: Any, runs: Any, model_folder: Path, clips: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    shutil.copy(both.work / "lora_low_noise.safetensors", tmp_path / "old_low_noise.safetensors")
+    config = a14b(
+        runs,
+        model_folder,
+        clips,
+        tmp_path,
+        lora_model_name=str(tmp_path / "old_low_noise.safetensors"),
+        transformer_2={"train": False},
+    )
+    trained = dict(runs.train(config).trainer.model.lora_parts())
+
+    before = dict(both.trainer.model.lora_parts())
+    name = next(iter(before["transformer_2"].lora_modules))
+    layers = [parts["transformer_2"].lora_modules[name] for parts in (before, trained)]
+    deltas = [layer.alpha / 4 * layer.lora_up.weight @ layer.lora_down.weight for layer in layers]
+    assert torch.allclose(*deltas, atol=1e-7)
+    assert trained["transformer"].lora_modules[name].lora_up.weight.abs().max() > 0
+
+
 @pytest.mark.parametrize("left_out", ["transformer", "transformer_2"])
 def test_one_expert_alone_trains_on_its_side_of_the_boundary(
     runs: Any,

@@ -27,23 +27,30 @@ class WanLoRASaver(LoRASaverMixin):
         if output_model_format == ModelFormat.INTERNAL or model.variant.experts == 1:
             super().save(model, output_model_format, output_model_destination, dtype)
             return
+        whole = self._get_state_dict(model)
         try:
-            for part, _ in model.lora_parts():
-                self._part = part
-                path = expert_file(Path(output_model_destination), expert_of(part))
-                super().save(model, output_model_format, str(path), dtype)
+            for part in PART_OF.values():
+                if any(name.startswith(f"{part}.") for name in whole):
+                    self._part = part
+                    path = expert_file(Path(output_model_destination), expert_of(part))
+                    super().save(model, output_model_format, str(path), dtype)
         finally:
             self._part = None
 
     def _get_state_dict(self, model: WanModel) -> dict[str, torch.Tensor]:
-        """All adapters under the names of their parts; or one, under the name that the formats know."""
+        """All adapters under the names of their parts; or one, under the name that the formats know.
+
+        A LoRA that was read and never set up, as the converter does it, is saved as it was read.
+        """
         state: dict[str, torch.Tensor] = {}
-        for part, lora in model.lora_parts():
-            if self._part is None:
-                state |= lora.state_dict()
-            elif part == self._part:
-                first = PART_OF["high"]
-                state |= {
-                    f"{first}.{name.removeprefix(f'{part}.')}": value for name, value in lora.state_dict().items()
-                }
-        return state
+        for _, lora in model.lora_parts():
+            state |= lora.state_dict()
+        state |= model.lora_state_dict or {}
+        if self._part is None:
+            return state
+        prefix = f"{self._part}."
+        return {
+            f"{PART_OF['high']}.{name.removeprefix(prefix)}": tensor
+            for name, tensor in state.items()
+            if name.startswith(prefix)
+        }
