@@ -43,9 +43,15 @@ def train(
     if host != _STANDALONE:
         if max_steps is not None or fresh or output is not None:
             raise typer.BadParameter("--max-steps, --fresh and --output are for --host standalone; use the preset")
+        from wan_fixes.hosts.onetrainer.checkout import require_checkout
         from wan_fixes.hosts.onetrainer.running import train_in_checkout
 
-        train_in_checkout(Path(host), config)
+        try:
+            checkout = require_checkout(Path(host))
+        except UserError as error:
+            error.fix += f", or train with --host {_STANDALONE}"
+            raise
+        train_in_checkout(checkout, config)
         return
 
     from wan_fixes.hosts.standalone import read_preset
