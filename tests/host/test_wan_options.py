@@ -43,6 +43,36 @@ def test_a_run_with_these_options_trains_and_saves(
     assert (tmp_path / "lora.safetensors").stat().st_size > 0
 
 
+def test_latents_of_a_tiled_vae_are_others_to_the_cache(runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path) -> None:
+    from mgds.pipelineModules.EncodeVAE import EncodeVAE
+    from modules.dataLoader.mixin.DataLoaderMgdsMixin import DataLoaderMgdsMixin
+
+    from wan_fixes.pipeline.fingerprint import _describe
+
+    described = []
+    create_mgds = DataLoaderMgdsMixin._create_mgds
+
+    def record(self: Any, config: Any, definition: list[Any], *arguments: Any) -> Any:
+        described.extend(
+            _describe(module.autocast_contexts)
+            for part in definition
+            for module in part or []
+            if isinstance(module, EncodeVAE)
+        )
+        return create_mgds(self, config, definition, *arguments)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(DataLoaderMgdsMixin, "_create_mgds", record)
+        for tiling in (False, True):
+            work = tmp_path / str(tiling)
+            # Wider than a tile, so that tiles are used.
+            result = runs.train(runs.configuration(tiny_wan, clips, work, resolution="320", vae_tiling=tiling))
+            assert result.trainer.model.vae.use_tiling is tiling
+            assert all(loss > 0 for loss in result.losses)
+
+    assert described[0] != described[1]
+
+
 def test_muon_takes_the_blocks_where_the_user_names_no_layers(
     runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path
 ) -> None:

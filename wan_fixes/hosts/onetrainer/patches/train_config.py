@@ -16,6 +16,9 @@ PARTS = {"transformer_2": True, "image_encoder": False}
 # The reference's guidance and, for sizes, its 480p; a preview at full size would take longer than an epoch.
 _SAMPLING = {"width": 832, "height": 480, "diffusion_steps": 30, "cfg_scale": 5.0}
 
+VAE_TILING = "vae_tiling"
+"""Whether the VAE works on one tile of a picture after the other: less memory, and slightly other latents."""
+
 _BLOCKS = "blocks"
 """What the names of the transformer's repeated layers begin with: those that Muon takes by default."""
 
@@ -38,6 +41,10 @@ def _with_parts(module: ModuleType) -> Callable[[Callable[..., Any]], Callable[.
                 config.types[name] = module.TrainModelPartConfig
                 config.nullables[name] = False
                 config.default_values[name] = part
+            if VAE_TILING not in config.types:
+                setattr(config, VAE_TILING, False)
+                config.types[VAE_TILING], config.nullables[VAE_TILING] = bool, False
+                config.default_values[VAE_TILING] = False
             return config
 
         return default_values

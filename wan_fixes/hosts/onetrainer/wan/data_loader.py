@@ -18,6 +18,7 @@ from modules.dataLoader.mixin.DataLoaderText2ImageMixin import DataLoaderText2Im
 from wan_fixes.hosts.onetrainer.wan import conditions
 from wan_fixes.hosts.onetrainer.wan.data_modules import EncodeFirstFrame, EncodeFirstImage, EncodeWanText, ShrinkMask
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
+from wan_fixes.hosts.onetrainer.wan.vae_access import Tiled
 from wan_fixes.wan.text import MAX_TOKENS, clean_prompt
 
 _AGGREGATE = ["crop_resolution", "image_path"]
@@ -44,7 +45,7 @@ class WanDataLoader(BaseDataLoader, DataLoaderText2ImageMixin):
                 out_name="latent_image_distribution",
                 vae=model.vae,
                 # No autocast: the latents are as precise as the VAE's weights, as in the reference.
-                autocast_contexts=[nullcontext()],
+                autocast_contexts=[Tiled() if model.vae.use_tiling else nullcontext()],
                 dtype=model.vae.dtype,
             ),
             SampleVAEDistribution(in_name="latent_image_distribution", out_name="latent_image", mode="mean"),

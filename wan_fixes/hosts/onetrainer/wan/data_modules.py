@@ -59,6 +59,7 @@ class EncodeFirstFrame(PipelineModule, RandomAccessPipelineModule):
         self.in_name = in_name
         self.out_name = out_name
         self.vae = vae
+        self.tiled = vae.use_tiling  # read by the sample cache: it changes the latents
 
     def length(self) -> int:
         return int(self._get_previous_length(self.in_name))

@@ -60,6 +60,8 @@ class BaseWanSetup(
             self._setup_model_part(model, config, part, getattr(config, part), _enable_checkpointing)
             self._set_attention_backend(getattr(model, part), config.attention_mechanism, mask=False)
         self._setup_model_part(model, config, "text_encoder", config.text_encoder, disable_fp16_autocast=True)
+        if config.vae_tiling:
+            model.vae.enable_tiling()
         for part in model.sample_encoders():
             self._setup_model_part(model, config, part, getattr(config, part))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from wan_fixes.pipeline.vae_lock import vae_lock
@@ -18,6 +19,10 @@ def serialize_access(vae: Any) -> None:
     lock = vae_lock(vae)
     for name in ("encode", "decode"):
         setattr(vae, name, _locked(getattr(vae, name), lock))
+
+
+class Tiled(nullcontext[None]):
+    """Tells the sample cache, by its name among an encoder's contexts, that latents were made in tiles."""
 
 
 def _locked(method: Callable[..., Any], lock: Any) -> Callable[..., Any]:
