@@ -155,13 +155,29 @@ def test_work_is_done_once_and_little_of_it_waits():
 
 
 def test_when_the_caller_stops_nothing_more_is_begun():
-    begun = []
-    with ThreadPoolExecutor(1) as executor:
-        with pytest.raises(ZeroDivisionError):
-            for _, future in fan_out(executor, lambda number: begun.append(number) or 1 / (number - 3), range(999)):
-                future.result()
-        executor.submit(lambda: None).result()
-    assert len(begun) <= 6
+    """Two jobs run and two wait when one fails: of those that wait the free thread may take one, and no other."""
+    begun, released = [], threading.Event()
+    both_run = threading.Barrier(2)
+
+    class Watched(ThreadPoolExecutor):
+        def submit(self, *call):
+            future = super().submit(*call)
+            future.add_done_callback(lambda future: future.cancelled() and released.set())
+            return future
+
+    def work(number):
+        begun.append(number)
+        if number < 2:
+            both_run.wait(10)
+        if number == 0:
+            raise ZeroDivisionError
+        released.wait(10)
+
+    with Watched(2) as executor, pytest.raises(ZeroDivisionError):
+        for _, future in fan_out(executor, work, range(1000)):
+            future.result()
+    assert released.is_set()
+    assert len(begun) <= 3
 
 
 def test_fewer_at_once_where_asked():
