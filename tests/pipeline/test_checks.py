@@ -62,19 +62,21 @@ def test_the_quick_check_lets_good_large_tensors_pass():
     assert problem_at_edge(torch.empty(EDGE_CHECK_VALUES + 1, device="meta")) == "has no data"
 
 
-NESTED_NAN = [torch.tensor([1.0, float("nan")]), float("nan"), float("inf")]
-
-
 @settings(deadline=None)
 @given(
-    bad=st.sampled_from(NESTED_NAN),
+    bad=st.sampled_from([torch.tensor([1.0, float("nan")]), torch.zeros(0), float("nan"), float("inf")]),
     wraps=st.lists(st.sampled_from(["list", "tuple", "dict"]), min_size=1, max_size=5),
 )
 def test_a_bad_number_is_found_at_any_depth(bad, wraps):
     value = bad
     for wrap in wraps:
         value = {"dict": {"a": 1, "b": value}, "list": [1, value], "tuple": ("x", value)}[wrap]
-    assert problem_with(value) is not None
+    is_setting = isinstance(bad, float) and "dict" in wraps
+    assert (problem_with(value) is None) == is_setting
+
+
+def test_the_statistics_that_onetrainer_keeps_in_a_concept_are_no_problem():
+    assert problem_with({"loss_weight": 1.0, "concept_stats": {"max_fps": [float("inf"), "a.mp4"]}}) is None
 
 
 @pytest.mark.parametrize("value", ["", 0, [], {}, {"a": None}, [None, 1], object(), torch.zeros(1, dtype=torch.bool)])

@@ -386,6 +386,20 @@ def test_above_half_of_the_calls_failing_the_module_is_left_alone_and_then_tried
     assert [reader.read("x", index) for index in range(13, 20)] == [1] * 7
 
 
+def test_a_trial_that_meets_a_broken_sample_is_given_to_the_next_one(context, clock):
+    """It never came to the module: it says nothing about it, and must not cost another cooldown."""
+    for _ in range(20):
+        context.recovery.breaker("toy").record_failure()
+    loader = Any_(failing(1, SampleError("clip cannot be read", module="loader")))
+    make = lambda module, variation, index, name: {"y": read(module, variation, index)}  # noqa: E731
+    reader = started(collector(), loader, guarded(context, make, outputs=("y",)))
+    clock.now += context.settings.breaker_cooldown_seconds
+    with pytest.raises(SampleError, match="clip cannot be read"):
+        reader.read("y", 0)
+    assert reader.read("y", 1) == 1
+    assert context.recovery.breaker("toy").state == "closed"
+
+
 def test_at_half_of_the_calls_failing_it_goes_on(context):
     make = lambda module, variation, index, name: {"x": None if index % 2 else 1}  # noqa: E731
     guard = guarded(context, make)

@@ -59,6 +59,11 @@ class CircuitBreaker:
             self._trial_since = now
             return True
 
+    def give_back_trial(self) -> None:
+        """The call that `allow` let through never got so far as to say anything: the next one may be the trial."""
+        with self._lock:
+            self._trial_since = None
+
     def record_success(self) -> bool:
         """A call went well. In the half-open state this closes the breaker and forgets what was.
 

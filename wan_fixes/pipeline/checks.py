@@ -24,24 +24,26 @@ def problem_at_edge(value: Any) -> str | None:
 def problem_with(value: Any) -> str | None:
     """What is wrong with an item, in words, or None.
 
-    None; and at any depth empty tensors, NaN and infinity. Within a dict or list None may stand for "not set".
+    None; and at any depth empty tensors, NaN and infinity. Within a dict or list None may stand for "not set", and
+    within a dict plain numbers may be anything: a concept holds statistics of its files, which no step is made of.
     """
-    return "is None" if value is None else _problem_inside(value)
+    return "is None" if value is None else _problem_inside(value, numbers_count=True)
 
 
-def _problem_inside(value: Any) -> str | None:
+def _problem_inside(value: Any, *, numbers_count: bool) -> str | None:
     if isinstance(value, torch.Tensor):
         return _tensor_problem(value)
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and numbers_count and not math.isfinite(value):
         return f"is {value}"
     if isinstance(value, Mapping):
         parts: Any = value.items()
+        numbers_count = False
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
     else:
         return None
     for name, part in parts:
-        problem = _problem_inside(part)
+        problem = _problem_inside(part, numbers_count=numbers_count)
         if problem is not None:
             return f"has a part {name!r} that {problem}"
     return None

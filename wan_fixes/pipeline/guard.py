@@ -147,13 +147,15 @@ class EnhancedSafePipelineModule(PipelineModule):
 
     def _guarded(self, call: Callable[[], dict[str, Any]], index: int, requested_name: str | None) -> dict[str, Any]:
         """Run `call`, check what it made, and recover from what it raised."""
-        if self._can_pause and not self.context.recovery.breaker(self.module_name).allow():
+        breaker = self.context.recovery.breaker(self.module_name)
+        if self._can_pause and not breaker.allow():
             return self._while_open(index, requested_name)
         watch = Stopwatch()
         try:
             with watch:
                 item = self.context.recovery.run(self.module_name, call)
         except (SampleError, UserError, CriticalError, StopIteration):
+            breaker.give_back_trial()
             raise
         except Exception as error:  # noqa: BLE001 - the boundary to foreign modules: whatever they raise is recorded
             return self._after_exception(requested_name, index, error)
