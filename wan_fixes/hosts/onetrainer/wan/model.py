@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline
-from modules.model.BaseModel import BaseModel
 from modules.util.enum.DataType import DataType
 
+from wan_fixes.hosts.onetrainer.wan.older_hosts import ModelBase
 from wan_fixes.wan.lora_keys import LAYER_NAMES
 from wan_fixes.wan.text import encode_prompts, trim_embeddings
 from wan_fixes.wan.timesteps import Expert
@@ -19,7 +19,7 @@ PART_OF: dict[Expert, str] = {"high": "transformer", "low": "transformer_2"}
 """Which transformer is which expert, as in diffusers' `WanPipeline`."""
 
 
-class WanModel(BaseModel):
+class WanModel(ModelBase):
     """Attributes are named after the parts in `ModelType.model_parts()`, by which OneTrainer finds them.
 
     `transformer_2` and either transformer of a model with two experts may be None: that expert is then not used.

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import modules.util.multi_gpu_util as multi
 import torch
-from modules.modelSetup.BaseModelSetup import BaseModelSetup
 from modules.modelSetup.mixin.ModelSetupDiffusionLossMixin import ModelSetupDiffusionLossMixin
 from modules.modelSetup.mixin.ModelSetupNoiseMixin import ModelSetupNoiseMixin
 from modules.modelSetup.mixin.ModelSetupText2ImageMixin import ModelSetupText2ImageMixin
@@ -19,6 +18,7 @@ from wan_fixes.hosts.onetrainer.wan import conditions
 from wan_fixes.hosts.onetrainer.wan.conditions import keeps_first_frame, transformer_inputs
 from wan_fixes.hosts.onetrainer.wan.configuration import check_configuration
 from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
+from wan_fixes.hosts.onetrainer.wan.older_hosts import SetupBase
 from wan_fixes.hosts.onetrainer.wan.predict import (
     choose_expert,
     expert_of,
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class BaseWanSetup(
-    BaseModelSetup,
+    SetupBase,
     ModelSetupDiffusionLossMixin,
     ModelSetupNoiseMixin,
     ModelSetupText2ImageMixin,
