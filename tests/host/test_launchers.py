@@ -11,7 +11,7 @@ import pytest
 
 REPORT = (
     "from wan_fixes.hosts.onetrainer.import_hooks import is_armed, outcomes\n"
-    "    print(is_armed(), [outcome.message for outcome in outcomes() if outcome.message])\n"
+    "    print(is_armed(), sorted(outcome.patch for outcome in outcomes() if outcome.message))\n"
 )
 
 
@@ -37,15 +37,21 @@ PREAMBLE = "from util.import_util import script_imports\nscript_imports()\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")
-def test_run_cmd_loads_it_and_every_touch_point_of_this_onetrainer_is_there(host: Any, script: Path) -> None:
+def test_run_cmd_loads_it_and_every_touch_point_that_the_sources_have_is_patched(host: Any, script: Path) -> None:
+    from wan_fixes.hosts.onetrainer.symbols import SourceSymbols, read_from
+    from wan_fixes.hosts.onetrainer.touch_points import PATCHES
+
+    symbols = SourceSymbols(read_from(host.checkout))
+    missing = sorted(patch.name for patch in PATCHES if symbols.missing(patch))
     script.write_text(
         f"{PREAMBLE}import modules.util.create, modules.trainer.GenericTrainer\nif True:\n    {REPORT}",
         encoding="utf-8",
     )
     done = host.launch("./run-cmd.sh", "probe")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "True []"
+    assert done.stdout.splitlines()[-1] == f"True {missing}"
     assert done.stderr.count("is active in") == 1
+    assert done.stderr.count("without it there is no") == len(missing)
 
 
 def test_a_process_that_is_spawned_loads_it_and_one_of_a_stranger_does_not(host: Any, script: Path) -> None:

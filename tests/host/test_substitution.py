@@ -133,3 +133,15 @@ def test_a_model_file_that_is_cut_short_is_named_before_anything_is_loaded(host:
     run = runs_of(tmp_path).latest_run()
     assert run.status == "failed"
     assert not (tmp_path / "cache" / "image").exists()
+
+
+def test_a_plugin_by_others_rewrites_the_pipeline_before_ours(host: Any, tmp_path: Path) -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples" / "trigger_word"
+    (host.work / "settings.json").write_text(json.dumps({"plugin_folders": [str(folder)]}), encoding="utf-8")
+    try:
+        done = train(host, config(host, tmp_path, epochs=1))
+    finally:
+        switch(host)
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "the trigger word is in 3 captions" in done.stderr

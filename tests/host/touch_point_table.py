@@ -44,7 +44,7 @@ def git(checkout: Path, *arguments: str) -> str | None:
 
 def monthly_commits(checkout: Path) -> list[Commit]:
     """The newest commit of each of the latest months, the oldest first."""
-    newest = _commit(checkout, "HEAD")
+    newest = head_of(checkout)
     year, month = (int(part) for part in newest.month.split("-"))
     commits = [newest]
     for _ in range(MONTHS - 1):
@@ -55,6 +55,11 @@ def monthly_commits(checkout: Path) -> list[Commit]:
         commits.append(_commit(checkout, sha.strip()))
         year, month = (year, month - 1) if month > 1 else (year - 1, 12)
     return commits[::-1]
+
+
+def head_of(checkout: Path) -> Commit:
+    """What is checked out."""
+    return _commit(checkout, "HEAD")
 
 
 def _commit(checkout: Path, ref: str) -> Commit:
