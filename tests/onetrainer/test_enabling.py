@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from wan_fixes.errors import UserError
+from wan_fixes.hosts.onetrainer import enabling
 from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
 from wan_fixes.hosts.onetrainer.enabling import disable, enable
 from wan_fixes.hosts.onetrainer.state import enabled_checkouts, state_path
@@ -66,6 +68,29 @@ def test_what_was_moved_away_is_forgotten_when_another_is_enabled(with_venv: Pat
     assert [entry.path for entry in enabled_checkouts()] == [str(moved.resolve())]
 
 
+def test_another_environment_takes_the_place_of_the_first(with_venv: Path, tmp_path: Path) -> None:
+    enable(with_venv)
+    first = Path(enabled_checkouts()[0].pth)
+    other = tmp_path / "elsewhere"
+    shutil.copytree(with_venv / "venv", other, symlinks=True)
+    (python,) = [path for path in (other / "bin/python", other / "Scripts/python.exe") if path.exists()]
+    assert not enable(with_venv, python=python).was_enabled
+    assert not first.exists()
+    (entry,) = enabled_checkouts()
+    assert Path(entry.pth).is_relative_to(other) and Path(entry.pth).is_file()
+
+
+def test_a_checkout_that_is_gone_stays_listed_while_its_environment_is_there(with_venv: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(with_venv, other, ignore=shutil.ignore_patterns("venv"))
+    enable(other, python=enable(with_venv).python)
+    shutil.rmtree(other)
+    enable(with_venv)
+    assert len(enabled_checkouts()) == 2
+    disable(other)
+    assert [entry.path for entry in enabled_checkouts()] == [str(with_venv.resolve())]
+
+
 @pytest.mark.parametrize("place", ["nowhere", "scripts/train.py"])
 def test_what_is_no_folder_is_refused(place: str, checkout: Path) -> None:
     with pytest.raises(UserError, match="there is no OneTrainer"):
@@ -120,3 +145,30 @@ def test_a_broken_list_of_checkouts_is_named(content: str, with_venv: Path) -> N
     with pytest.raises(UserError, match="cannot be read") as caught:
         enable(with_venv)
     assert caught.value.path == str(state_path())
+
+
+def test_what_a_kill_leaves_half_installed_is_listed_and_can_be_taken_back(
+    with_venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+
+    def pip(environment: object, arguments: list[str], trouble: object) -> None:
+        calls.append(arguments)
+        if "--report" in arguments:
+            planned = [
+                {"metadata": {"name": "Wan_Fixes", "version": "9"}},
+                {"metadata": {"name": "new", "version": "1"}},
+            ]
+            Path(arguments[arguments.index("--report") + 1]).write_text(json.dumps({"install": planned}))
+        elif arguments[0] == "install":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(enabling, "_pip", pip)
+    with pytest.raises(KeyboardInterrupt):
+        enable(with_venv, package="some.whl")
+    (entry,) = enabled_checkouts()
+    assert entry.installed == {"wan-fixes": "9", "new": "1"}
+
+    disable(with_venv)
+    assert calls[-1][0] == "uninstall" and "wan-fixes" in calls[-1] and "new" not in calls[-1]
+    assert enabled_checkouts() == []

@@ -73,12 +73,15 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
     _forget_gone(checkout)
     entry = find_enabled(checkout)
     pth = environment.site_packages / PTH_NAME
+    if entry is not None and Path(entry.pth) != pth:  # enabled in an environment that it no longer runs in
+        disable(checkout)
+        entry = None
     if entry is not None and package is None and _is_complete(entry, environment):
         return Enabled(checkout, environment.python, True, entry.installed, missing)
-    installed = dict(entry.installed) if entry is not None else {}
+    entry = entry or EnabledCheckout(str(checkout), str(environment.python), str(pth))
     if package is not None or _canonical(environment.packages).get(PACKAGE) != _VERSION:
-        installed |= _install(environment, package)
-    remember(EnabledCheckout(str(checkout), str(environment.python), str(pth), installed))
+        entry = _install(environment, package, entry)
+    remember(entry)
     try:
         pth.write_text(PTH_LINE, encoding="ascii", newline="\n")
     except OSError as error:
@@ -88,7 +91,7 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
             reason=error.strerror or str(error),
             fix="make the folder writable, and run `wan enable` again",
         ) from error
-    return Enabled(checkout, environment.python, False, installed, missing)
+    return Enabled(checkout, environment.python, False, entry.installed, missing)
 
 
 def disable(path: Path) -> EnabledCheckout:
@@ -133,9 +136,10 @@ def _missing_symbols(checkout: Path) -> dict[str, list[str]]:
 
 
 def _forget_gone(checkout: Path) -> None:
-    """Clear the list of checkouts that were moved or deleted since."""
+    """Clear the list of checkouts that were moved or deleted since, and their environments with them."""
     for entry in enabled_checkouts():
-        if entry.path != str(checkout) and not Path(entry.path).exists():
+        is_gone = not Path(entry.path).exists() and not Path(entry.python).exists()
+        if entry.path != str(checkout) and is_gone:
             logger.warning("%s is gone, and no longer on the list of enabled checkouts", entry.path)
             forget(entry)
 
@@ -153,8 +157,8 @@ def _is_complete(entry: EnabledCheckout, environment: Environment) -> bool:
 # Installing
 
 
-def _install(environment: Environment, package: str | None) -> dict[str, str]:
-    """Install the plugin, and only if nothing that is there would move; returns what came in, by name."""
+def _install(environment: Environment, package: str | None, entry: EnabledCheckout) -> EnabledCheckout:
+    """Install the plugin, and only if nothing that is there would move; returns the entry with what came in."""
     before = _canonical(environment.packages)
     with tempfile.TemporaryDirectory(prefix="wan-fixes-") as temporary:
         requirement = package or _own_package(Path(temporary))
@@ -168,11 +172,13 @@ def _install(environment: Environment, package: str | None) -> dict[str, str]:
         moved = [f"{name} {before[name]} → {planned[name]}" for name in planned if name in pinned]
         if moved:
             raise _would_move(", ".join(moved))
+        # On the list before it is done: what a kill leaves half installed can be taken back.
+        entry = replace(entry, installed=entry.installed | planned)
+        remember(entry)
         _pip(environment, ["install", "--quiet", *common], _not_installed)
         if PACKAGE in before and PACKAGE not in planned:  # the same version, but another build of it was asked for
             _pip(environment, ["install", "--quiet", "--force-reinstall", "--no-deps", *common], _not_installed)
-    after = _canonical(inspect_environment(environment.python).packages)
-    return {name: version for name, version in after.items() if name not in before or name == PACKAGE}
+    return entry
 
 
 def _own_package(temporary: Path) -> str:
