@@ -202,6 +202,41 @@ def test_a_sample_is_the_clip_that_the_pipeline_makes(trained: Any, image: Path,
     assert np.abs(clip.numpy().astype(int) - (expected * 255).round().astype(int)).max() <= 1
 
 
+def test_the_5b_learns_the_whole_of_a_still_and_samples_without_an_image(
+    runs: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from tiny_wan import make_tiny_wan
+
+    folder = make_tiny_wan(tmp_path / "model", mode="ti2v")
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    shutil.copy(image, stills)
+    seen = watch_steps(monkeypatch)
+    sample = {"prompt": "a ball", "width": 64, "height": 64, "frames": 5, "diffusion_steps": 2, "cfg_scale": 1.0}
+    runs.train(
+        runs.configuration(
+            folder,
+            stills,
+            tmp_path,
+            model_type="WAN_2_2_TI2V_5B",
+            epochs=2,
+            samples=[sample],
+            sample_after=2,
+            sample_after_unit="EPOCH",
+        )
+    )
+
+    for step in seen:
+        assert step.batch["latent_image"].shape[2] == 1
+        assert (step.inputs["timestep"] > 0).all()
+        assert step.inputs["timestep"].ndim == 2
+        expected = (step.output["predicted"] - step.output["target"]).square().mean()
+        assert step.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert len(list((tmp_path / "workspace").glob("samples/*/*.mp4"))) == 1
+
+
 def test_an_image_that_is_needed_missing_or_of_no_use_is_said_before_any_work(wan_host: Path, image: Path) -> None:
     from wan_fixes.errors import UserError
     from wan_fixes.hosts.onetrainer.wan.sampler import read_image

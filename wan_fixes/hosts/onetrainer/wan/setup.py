@@ -93,7 +93,7 @@ class BaseWanSetup(
         seed = 0 if deterministic else train_progress.global_step * multi.world_size() + multi.rank()
         generator = torch.Generator(device=config.train_device).manual_seed(seed)
         with model.autocast_context:
-            latents = normalize_latents(batch["latent_image"], model.vae.config)
+            latents = normalize_latents(batch["latent_image"].float(), model.vae.config)
             noise = self._create_noise(latents, config, generator)
             target = velocity_target(latents, noise)
             if not deterministic:
