@@ -235,3 +235,35 @@ def test_a_broken_weight_is_an_error_at_load_that_names_its_file(
         start(runs, model, pictures, tmp_path)
     assert Path(caught.value.path) == file
     assert name in str(caught.value)
+
+
+def test_a_model_in_shards_loads_whole_and_a_shard_that_is_missing_is_named(
+    runs: Any, tiny_wan: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    import torch
+    from diffusers import WanTransformer3DModel
+    from modules.util import create
+
+    from wan_fixes.errors import UserError
+
+    model = shutil.copytree(tiny_wan, tmp_path / "model")
+    original = WanTransformer3DModel.from_pretrained(tiny_wan / "transformer")
+    shutil.rmtree(model / "transformer")
+    original.save_pretrained(model / "transformer", max_shard_size="200KB")
+    shards = sorted((model / "transformer").glob("*.safetensors"))
+    assert len(shards) > 2
+
+    config = runs.configuration(model, tmp_path, tmp_path)
+
+    def load() -> Any:
+        loader = create.create_model_loader(config.model_type, config.training_method)
+        return loader.load(config.model_type, config.model_names(), config.weight_dtypes(), config.quantization)
+
+    loaded = load().transformer.state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in original.state_dict().items())
+    shards[1].unlink()
+    with pytest.raises(UserError, match="missing") as caught:
+        load()
+    assert Path(caught.value.path) == shards[1]
