@@ -162,7 +162,8 @@ def test_a_sample_may_fail_in_a_later_variation_only(make, context):
     assert trained(world.epoch()) == ALL
     for _ in range(4):
         assert trained(world.epoch()) == ALL - Counter([2])
-    assert [record.path.rsplit("/", 1)[-1] for record in samples_of(context).values()] == ["clip2.num"]
+    [path] = samples_of(context)
+    assert path.endswith("clip2.num")
 
 
 def test_samples_that_come_round_only_because_others_failed_are_made_too(make):

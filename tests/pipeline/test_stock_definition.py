@@ -27,7 +27,7 @@ from mgds.MGDS import MGDS, TrainDataLoader
 from mgds.PipelineModule import PipelineState
 
 from .stock_definition import SETTINGS, concept_over, stock_definition
-from .toys import samples_of
+from .toys import events_of, samples_of
 
 pytestmark = pytest.mark.host
 PRESENT_AND_ABSENT = pytest.mark.parametrize("caching", [True, False])
@@ -85,14 +85,19 @@ class Trainer:
     """Reads batches as OneTrainer does."""
 
     def __init__(
-        self, networks, context, concepts, cache_dir, *, batch_size=1, threads=2, epoch=0, sample=0, **options
+        self, networks, context, concepts, cache_dir, *, batch_size=1, threads=2, sample=0, settings=SETTINGS, **options
     ):
         self.definition = stock_definition(networks, cache_dir, batch_size=batch_size, **options)
         self.report = rewrite_definition(self.definition, context) if context is not None else None
         self.data = MGDS(
-            torch.device("cpu"), concepts, SETTINGS, self.definition, batch_size, PipelineState(threads),
-            initial_epoch=epoch, initial_epoch_sample=sample,
-        )  # fmt: skip
+            torch.device("cpu"),
+            concepts,
+            settings,
+            self.definition,
+            batch_size,
+            PipelineState(threads),
+            initial_epoch_sample=sample,
+        )
         self.loader = TrainDataLoader(self.data, batch_size=batch_size)
 
     def epoch(self):
@@ -198,6 +203,55 @@ def test_files_that_come_and_go_cost_only_themselves(networks, messy, contexts, 
     assert encoded()[1] == 0
     save_picture(folder / "3.png", 33)
     assert encoded()[1] == 2
+
+
+def other(make):
+    torch.manual_seed(1)
+    return make()
+
+
+CHANGES = {
+    "frames": ({"settings": {**SETTINGS, "target_frames": "5"}}, {}, (4, 0)),
+    "resolution": ({"settings": {**SETTINGS, "target_resolution": "96"}}, {}, (4, 0)),
+    "flips": ({}, {"image": {"enable_fixed_flip": True}}, (4, 0)),
+    "tags": ({}, {"text": {"enable_tag_shuffling": True}}, (0, 0)),  # of one tag, shuffled: the prompts are the same
+    "prompt source": ({}, {"text": {"prompt_source": "filename"}}, (0, 4)),
+    "weights of the VAE": ({"vae": "other"}, {}, (4, 0)),
+    "weights of the text encoder": ({"text_encoder": "other"}, {}, (0, 4)),
+    "batch size": ({"batch_size": 2}, {}, (0, 0)),
+    "seed of the concept": ({}, {"seed": 9}, (0, 0)),
+    "loss weight": ({}, {"loss_weight": 0.5}, (0, 0)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_costs_exactly_what_hangs_on_it(networks, contexts, tmp_path, change):
+    """(pictures, texts) that are encoded anew."""
+    from tiny_wan import make_text_encoder, make_vae
+
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(4):
+        save_picture(folder / f"{number}.png", number)
+    before = concept_over(folder)
+    Trainer(networks, contexts.new(), [before], tmp_path / "cache").epoch()
+
+    options, changes, wanted = CHANGES[change]
+    options = dict(options)
+    changed = SimpleNamespace(**vars(networks))
+    if options.pop("vae", None):
+        changed.vae = other(make_vae)
+    if options.pop("text_encoder", None):
+        changed.text_encoder = other(lambda: make_text_encoder(len(networks.tokenizer)))
+    after = {
+        name: {**before[name], **changes[name]} if isinstance(before[name], dict) and name in changes else value
+        for name, value in {**before, **changes}.items()
+    }
+    context = contexts.new()
+    Trainer(changed, context, [after], tmp_path / "cache", **options).epoch()
+    starts = [event.facts["missing"] for event in events_of(context, "caching_started")]
+    assert starts == [count for count in wanted if count]
+    assert context.metrics.snapshot()["cache_misses"] == sum(wanted)
 
 
 def test_resuming_in_the_middle_of_an_epoch_goes_on_where_it_was(networks, messy, contexts, tmp_path):
