@@ -205,23 +205,55 @@ def test_a_lora_trains_over_weights_in_fp8(runs: Any, tiny_wan: Path, clips: Pat
     assert all(0 < loss < 100 for loss in result.losses)
 
 
-def test_a_transformer_in_a_file_of_its_own_takes_the_place_of_the_folders(
-    runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path
-) -> None:
-    import torch
+def load_with_transformer(runs: Any, tiny_wan: Path, tmp_path: Path, weights: dict[str, Any]) -> Any:
+    """Load the model with a transformer in a file of its own."""
     from modules.util import create
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    weights = load_file(tiny_wan / "transformer" / "diffusion_pytorch_model.safetensors")
-    changed = {name: weight * 1.5 for name, weight in weights.items()}
-    save_file(changed, tmp_path / "transformer.safetensors", metadata={"format": "pt"})
-    config = runs.configuration(
-        tiny_wan, clips, tmp_path, transformer={"model_name": str(tmp_path / "transformer.safetensors")}
-    )
-    model = create.create_model_loader(config.model_type, config.training_method).load(
+    file = tmp_path / "transformer.safetensors"
+    save_file(weights, file, metadata={"format": "pt"})
+    config = runs.configuration(tiny_wan, tmp_path, tmp_path, transformer={"model_name": str(file)})
+    return create.create_model_loader(config.model_type, config.training_method).load(
         config.model_type, config.model_names(), config.weight_dtypes(), config.quantization
     )
 
-    live = model.transformer.state_dict()
+
+@pytest.fixture
+def transformer_weights(tiny_wan: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(tiny_wan / "transformer" / "diffusion_pytorch_model.safetensors")
+
+
+def test_a_transformer_in_a_file_of_its_own_takes_the_place_of_the_folders(
+    runs: Any, tiny_wan: Path, tmp_path: Path, transformer_weights: dict[str, Any]
+) -> None:
+    import torch
+
+    changed = {name: weight * 1.5 for name, weight in transformer_weights.items()}
+    live = load_with_transformer(runs, tiny_wan, tmp_path, changed).transformer.state_dict()
+
     assert live.keys() == changed.keys()
     assert all(torch.equal(live[name], weight) for name, weight in changed.items())
+
+
+@pytest.mark.parametrize("damage", ["missing", "misshapen", "not a number"])
+def test_a_broken_transformer_in_a_file_of_its_own_is_an_error_that_names_it(
+    runs: Any, tiny_wan: Path, tmp_path: Path, transformer_weights: dict[str, Any], damage: str
+) -> None:
+    import torch
+
+    from wan_fixes.errors import UserError
+
+    name = "blocks.1.attn1.to_q.weight"
+    if damage == "missing":
+        del transformer_weights[name]
+    elif damage == "misshapen":
+        transformer_weights[name] = transformer_weights[name][:-1].contiguous()
+    else:
+        transformer_weights[name][0, 0] = torch.nan
+    with pytest.raises(UserError) as caught:
+        load_with_transformer(runs, tiny_wan, tmp_path, transformer_weights)
+
+    assert Path(caught.value.path) == tmp_path / "transformer.safetensors"
+    assert ("weights of the transformer are missing" if damage == "missing" else name) in str(caught.value)

@@ -97,14 +97,20 @@ class WanModelLoader(HFModelLoaderMixin):
         dtype = getattr(dtypes, part, dtypes.transformer)
         override = getattr(names, f"{part}_model", "")
         if override:
-            loaded = WanTransformer3DModel.from_single_file(
-                override,
-                config=names.base_model,
-                subfolder=part,
-                # Not in fp32 while loading: a 14B model would take 56 GB.
-                torch_dtype=dtype.torch_dtype() or torch.bfloat16,
-                quantization_config=GGUFQuantizationConfig(compute_dtype=torch.bfloat16) if dtype.is_gguf() else None,
-            )
+            gguf = GGUFQuantizationConfig(compute_dtype=torch.bfloat16) if dtype.is_gguf() else None
+            try:
+                loaded = WanTransformer3DModel.from_single_file(
+                    override,
+                    config=names.base_model,
+                    subfolder=part,
+                    # Not in fp32 while loading: a 14B model would take 56 GB.
+                    torch_dtype=dtype.torch_dtype() or torch.bfloat16,
+                    quantization_config=gguf,
+                )
+            except NotImplementedError as error:  # torch: "Cannot copy out of meta tensor"
+                raise _unusable(part, override, "weights of the transformer are missing in it") from error
+            except Exception as error:  # the boundary to the library: it raises whatever it comes upon
+                raise _unusable(part, override, f"loading failed: {error!r}") from error
             loaded = self._convert_diffusers_sub_module_to_dtype(loaded, dtype, dtypes.train_dtype, quantization)
             restore_full_precision(loaded, None)
             return _verified(part, loaded, None, override)
@@ -139,15 +145,19 @@ def _verified(name: str, module: torch.nn.Module, part: Part | None, source: str
         elif tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.isfinite().all():
             reason = f"{key} holds numbers that are not finite (NaN or infinity) as {tensor.dtype}"
         if reason:
-            raise UserError(
-                f"the model's {name} cannot be used",
-                path=stored.file if stored else source,
-                reason=reason,
-                fix="download this file again, or take another copy of the model",
-                module="model",
-                context={"part": name},
-            )
+            raise _unusable(name, stored.file if stored else source, reason)
     return module.requires_grad_(False).eval()
+
+
+def _unusable(name: str, path: Path | str, reason: str) -> UserError:
+    return UserError(
+        f"the model's {name} cannot be used",
+        path=path,
+        reason=reason,
+        fix="download this file again, or take another copy of the model",
+        module="model",
+        context={"part": name},
+    )
 
 
 def _load_scheduler(name: str, variant: WanVariant, folder: ModelFolder | None) -> tuple[Any, float | None]:
