@@ -70,6 +70,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?", default=EXAMPLES.parent / "quickstart-output")
     folder = parser.parse_args().folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    # Before torch is imported: for so small a model its threads cost many times what they save on a busy machine.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     make_once(folder / "clips", ["clips.py", "broken_files.py", "mp4_boxes.py", "painted.py"], make_clips)
     make_once(folder / "model", ["tiny_wan.py"], make_model)
     os.chdir(folder)  # the preset names clips, model and results relative to where it is run
