@@ -266,6 +266,27 @@ def test_the_expert_stays_the_same_until_the_optimizer_steps(wan_host: Path) -> 
     assert chosen.count("high") / 4000 == pytest.approx(high_noise_share(model, config), abs=0.001)
 
 
+def test_an_expert_without_noise_levels_is_neither_trained_nor_validated(wan_host: Path) -> None:
+    import torch
+
+    from wan_fixes.errors import UserError
+    from wan_fixes.hosts.onetrainer.wan.predict import bounds, choose_expert, validation_sigmas
+
+    model = SimpleNamespace(boundary_ratio=0.9)
+    config = SimpleNamespace(
+        timestep_shift=5.0,
+        min_noising_strength=0.0,
+        max_noising_strength=0.9,
+        gradient_accumulation_steps=1,
+        timestep_distribution=SimpleNamespace(name="UNIFORM"),
+    )
+    assert {choose_expert(model, config, ["high", "low"], step) for step in range(20)} == {"low"}
+    levels = validation_sigmas(model, config, ["high", "low"], torch.device("cpu"))
+    assert [expert for expert, _ in levels] == ["low"]
+    with pytest.raises(UserError, match="high-noise expert"):
+        bounds(model, config, "high")
+
+
 @pytest.mark.parametrize(("weight", "bias"), [(0.0, 0.0), (0.5, -1.0)])
 def test_the_share_of_the_high_noise_expert_is_that_of_the_distribution(
     wan_host: Path, weight: float, bias: float

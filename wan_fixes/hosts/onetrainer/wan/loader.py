@@ -6,7 +6,6 @@ a wrong shape at the first step, and NaN never.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ from wan_fixes.hosts.standalone.model import check_tensors
 from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_model_folder
 from wan_fixes.wan.variants import WanVariant
 
-logger = logging.getLogger(__name__)
-
 _INCLUDED = {"transformer": "include_transformer", "transformer_2": "include_transformer_2"}
 
 
@@ -44,6 +41,12 @@ class WanModelLoader(HFModelLoaderMixin):
         name = model_names.base_model
         experts = [part for part in _INCLUDED if getattr(model_names, _INCLUDED[part], True)]
         without = [] if model.variant.experts == 1 else [part for part in _INCLUDED if part not in experts]
+        if len(without) == len(_INCLUDED):
+            raise UserError(
+                "no transformer is left to load",
+                reason="both experts are switched off",
+                fix="set include of transformer or of transformer_2",
+            )
         folder = check_model_folder(name, model.variant, without=without) if _is_local(name) else None
         model.model_type = model_type
         model.tokenizer = AutoTokenizer.from_pretrained(name, subfolder="tokenizer", trust_remote_code=False)
@@ -55,12 +58,6 @@ class WanModelLoader(HFModelLoaderMixin):
         for part in ("transformer", "transformer_2")[: model.variant.experts]:
             if part not in without:
                 setattr(model, part, self._load_transformer(part, model_names, weight_dtypes, quantization, folder))
-        if not model.experts():
-            raise UserError(
-                "no transformer is left to load",
-                reason="both experts are switched off",
-                fix="set include of transformer or of transformer_2",
-            )
         serialize_access(model.vae)
         if model.model_spec is not None:
             model.model_spec.architecture = f"wan{model.variant.family}/{model.variant.name.lower()}"

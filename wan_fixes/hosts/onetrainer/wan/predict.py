@@ -105,9 +105,14 @@ def training_sigmas(
 def validation_sigmas(
     model: WanModel, config: Any, experts: list[Expert], device: torch.device
 ) -> list[tuple[Expert, torch.Tensor]]:
-    """The same levels at every validation, `[VALIDATION_LEVELS]` for each of `experts` within its bounds."""
+    """The same levels at every validation, `[VALIDATION_LEVELS]` for each of `experts` within its bounds.
+
+    An expert to which the user's bounds leave nothing is left out, where there is another one.
+    """
     levels = []
     for expert in experts:
+        if len(experts) > 1 and high_noise_share(model, config) == (0.0 if expert == "high" else 1.0):
+            continue
         low, high = bounds(model, config, expert)
         sigmas = stratified_sigmas(
             VALIDATION_LEVELS, shift=config.timestep_shift, minimum=low, maximum=high, device=device

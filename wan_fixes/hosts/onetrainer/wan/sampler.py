@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +27,6 @@ from wan_fixes.wan.conditioning import (
 from wan_fixes.wan.latents import denormalize_latents, latent_shape
 from wan_fixes.wan.timesteps import NUM_TRAIN_TIMESTEPS, expert_for_sigma
 from wan_fixes.wan.variants import WanVariant
-
-logger = logging.getLogger(__name__)
 
 
 class WanSampler(BaseModelSampler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from wan_fixes.hosts.onetrainer.wan.configuration import check_configuration
 from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
 from wan_fixes.hosts.onetrainer.wan.older_hosts import SetupBase
 from wan_fixes.hosts.onetrainer.wan.predict import (
+    bounds,
     choose_expert,
     expert_of,
     loss_index,
@@ -29,8 +29,6 @@ from wan_fixes.hosts.onetrainer.wan.predict import (
 from wan_fixes.wan.flow import add_noise, velocity_target
 from wan_fixes.wan.latents import normalize_latents
 from wan_fixes.wan.timesteps import NUM_TRAIN_TIMESTEPS, Expert, sigmas_to_timesteps
-
-logger = logging.getLogger(__name__)
 
 
 class BaseWanSetup(
@@ -55,6 +53,8 @@ class BaseWanSetup(
 
     def setup_optimizations(self, model: WanModel, config: Any) -> None:
         check_configuration(config, model.variant)
+        if len(experts := model.experts()) == 1:
+            bounds(model, config, expert_of(experts[0]))  # raises where nothing is left to train
         super().setup_optimizations(model, config)
         for part in model.experts():
             self._setup_model_part(model, config, part, getattr(config, part), _enable_checkpointing)
