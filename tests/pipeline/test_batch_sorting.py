@@ -16,7 +16,7 @@ from wan_fixes.health import total
 from wan_fixes.pipeline import SafeAspectBatchSorting, SafeInlineAspectBatchSorting
 from wan_fixes.pipeline.base import ENGINE, MGDS, PipelineState, TrainDataLoader
 
-from .toys import Any_, Collector, build, concept_of, events_of, output
+from .toys import Collector, RandomAccess, build, concept_of, events_of, output
 
 NAMES = ["x", "concept", "res"]
 SORTING_INDEX = 2  # behind the collector and the source
@@ -29,7 +29,7 @@ def source(resolutions, fails=lambda variation, index, name: False):
             raise SampleError("broken", path=f"{index}", reason="broken", module="source")
         return {name: resolutions[index] if name == "res" else index}
 
-    return Any_(make, ("res", "x"), "image_path")
+    return RandomAccess(make, ("res", "x"), "image_path")
 
 
 def modules(resolutions, batch_size, context, *, inline=False, fails=None, names=NAMES):
@@ -164,7 +164,7 @@ def test_placeholders_carry_no_weight_by_the_concept_or_by_themselves(context, i
     kind = SafeInlineAspectBatchSorting if inline else SafeAspectBatchSorting
     pipeline = build(
         Collector([concept] * 3),
-        Any_(make, ("res", "x", "weight", "loss_weight"), "image_path"),
+        RandomAccess(make, ("res", "x", "weight", "loss_weight"), "image_path"),
         kind("res", names, 4, context=context),
         output("x", ("concept.loss_weight", "loss_weight") if "concept" in names else "loss_weight"),
         batch_size=4,

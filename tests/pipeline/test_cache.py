@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from concurrent.futures import wait
 from dataclasses import replace
@@ -388,12 +387,3 @@ def test_of_equal_files_one_that_can_be_read_is_enough(make, folder):
 
     world = make(image_fault=fault)
     assert trained(world.epoch()) == ALL + Counter([2])
-
-
-def test_an_epoch_on_a_complete_cache_is_quick(make):
-    make().epoch()
-    world = make()
-    world.epoch()
-    begun = time.perf_counter()
-    world.epoch()
-    assert time.perf_counter() - begun < 5

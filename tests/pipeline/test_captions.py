@@ -12,7 +12,7 @@ from wan_fixes.errors import SampleError
 from wan_fixes.pipeline import ValidatedCaptionLoader
 from wan_fixes.pipeline.captions import MAX_CAPTION_BYTES, read_captions
 
-from .toys import Any_, Collector, concept_of, samples_of, started
+from .toys import Collector, RandomAccess, concept_of, samples_of, started
 
 GOOD = {
     "plain": (b"a red ball", ["a red ball"]),
@@ -100,7 +100,7 @@ def test_any_text_comes_back_line_by_line(tmp_path_factory, lines, encoding):
 
 
 def captions_of(context, paths, **options):
-    places = Any_(
+    places = RandomAccess(
         lambda module, variation, index, name: {"caption_path": paths[index]}, ("caption_path",), "image_path"
     )
     loader = ValidatedCaptionLoader("caption_path", "prompts", context=context, **options)

@@ -14,7 +14,7 @@ from wan_fixes.pipeline import RobustTemporalVAE, SafeVariationSorting, Validate
 from wan_fixes.pipeline.base import ENGINE
 from wan_fixes.pipeline.vae_lock import vae_lock
 
-from .toys import Any_, Collector, build, concept_of, output, samples_of, started
+from .toys import Collector, RandomAccess, build, concept_of, output, samples_of, started
 from .world import LoadNumber, Step, number_in, write_sample
 
 CLIPS = 12
@@ -93,7 +93,7 @@ def test_other_weights_are_another_cache(vae, contexts, tmp_path):
 
 @pytest.mark.parametrize("frames", [1, 5, 9])
 def test_it_gives_the_distribution_with_a_batch_dimension_as_mgds_does(vae, context, frames):
-    source = Any_(lambda module, variation, index, name: {name: clip_of(3, frames)}, ("image",), "image_path")
+    source = RandomAccess(lambda module, variation, index, name: {name: clip_of(3, frames)}, ("image",), "image_path")
     reader = started(Collector([concept_of()]), source, *encoder_of(vae, context))
     mean = reader.read("distribution", 0).mode()
     assert mean.shape == (1, 16, 1 + (frames - 1) // 4, 4, 4)
@@ -105,7 +105,7 @@ def test_it_gives_the_distribution_with_a_batch_dimension_as_mgds_does(vae, cont
 def test_it_gives_what_the_stock_module_gives(vae, context):
     from mgds.pipelineModules.EncodeVAE import EncodeVAE
 
-    source = Any_(lambda module, variation, index, name: {name: clip_of(3)}, ("image",), "image_path")
+    source = RandomAccess(lambda module, variation, index, name: {name: clip_of(3)}, ("image",), "image_path")
     stock = EncodeVAE("image", "distribution", vae, [torch.autocast("cpu", enabled=False)], torch.float32)
     ours = encoder_of(vae, context, autocast_contexts=[torch.autocast("cpu", enabled=False)], dtype=torch.float32)
     expected = started(Collector([concept_of()]), source, stock, ours[1]).read("latent_image", 0)
@@ -129,7 +129,7 @@ BAD_PICTURES = {
 @pytest.mark.parametrize("kind", BAD_PICTURES)
 def test_a_bad_picture_is_never_encoded(context, kind):
     vae = SimpleNamespace(parameters=lambda: iter([torch.zeros(1)]), encode=lambda picture: pytest.fail("encoded"))
-    source = Any_(lambda module, variation, index, name: {name: BAD_PICTURES[kind]}, ("image",), "image_path")
+    source = RandomAccess(lambda module, variation, index, name: {name: BAD_PICTURES[kind]}, ("image",), "image_path")
     with pytest.raises(SampleError, match=r"'image' (has|is)") as caught:
         started(Collector([concept_of()]), source, *encoder_of(vae, context)).read("distribution", 0)
     assert caught.value.module == "RobustTemporalVAE"
@@ -149,7 +149,7 @@ def distribution(mean):
 
 
 def read_from(vae, context, count=1):
-    source = Any_(lambda module, variation, index, name: {name: clip_of(index)}, ("image",), "image_path")
+    source = RandomAccess(lambda module, variation, index, name: {name: clip_of(index)}, ("image",), "image_path")
     module = RobustTemporalVAE("image", "distribution", vae, context=context)
     return started(Collector([concept_of()] * count), source, module)
 
@@ -193,7 +193,7 @@ def test_too_little_memory_ends_the_run_with_a_hint(context):
 def test_a_picture_moves_to_the_vae_and_takes_its_type(context):
     seen = []
     vae = Vae(lambda picture: seen.append(picture) or distribution(torch.ones(1)))
-    source = Any_(lambda module, variation, index, name: {name: clip_of(0)}, ("image",), "image_path")
+    source = RandomAccess(lambda module, variation, index, name: {name: clip_of(0)}, ("image",), "image_path")
     module = RobustTemporalVAE("image", "distribution", vae, dtype=torch.bfloat16, context=context)
     started(Collector([concept_of()]), source, module).read("distribution", 0)
     assert (seen[0].dtype, seen[0].shape) == (torch.bfloat16, (1, 3, 5, 32, 32))

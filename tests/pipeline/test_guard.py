@@ -17,11 +17,22 @@ from wan_fixes.pipeline.base import (
     SingleVariationRandomAccessPipelineModule,
 )
 
-from .toys import Any_, Collector, Serial, Single, build, concept_of, events_of, output, samples_of, started
+from .toys import (
+    Collector,
+    RandomAccess,
+    Serial,
+    SingleVariation,
+    build,
+    concept_of,
+    events_of,
+    output,
+    samples_of,
+    started,
+)
 
 KINDS = {
-    Any_: RandomAccessPipelineModule,
-    Single: SingleVariationRandomAccessPipelineModule,
+    RandomAccess: RandomAccessPipelineModule,
+    SingleVariation: SingleVariationRandomAccessPipelineModule,
     Serial: SerialPipelineModule,
 }
 
@@ -30,7 +41,7 @@ def collector(count=6):
     return Collector([concept_of() for _ in range(count)])
 
 
-def guarded(context, make, *, kind=Any_, outputs=("x",), in_name="image_path", name="toy", **options):
+def guarded(context, make, *, kind=RandomAccess, outputs=("x",), in_name="image_path", name="toy", **options):
     return EnhancedSafePipelineModule(kind(make, outputs, in_name), name, context=context, **options)
 
 
@@ -59,12 +70,12 @@ def test_items_pass_through_unchanged(context, kind):
 
 def test_its_module_gets_the_place_of_the_guard(context):
     guard = guarded(context, lambda module, variation, index, name: {"x": module._get_rand(variation, index).random()})
-    bare = Any_(guard.wrapped_module._make)
+    bare = RandomAccess(guard.wrapped_module._make)
     assert started(collector(), guard).read("x", 2) == started(collector(), bare).read("x", 2)
 
 
 def test_inputs_outputs_length_meta_and_attributes_are_those_of_the_module(context):
-    module = Any_(giving(x=1), ("x", "y"), "image_path")
+    module = RandomAccess(giving(x=1), ("x", "y"), "image_path")
     module.get_meta = lambda variation, name: ("meta", variation, name)
     guard = EnhancedSafePipelineModule(module, "toy", context=context)
     started(collector(4), guard)
@@ -79,7 +90,7 @@ def test_inputs_outputs_length_meta_and_attributes_are_those_of_the_module(conte
 
 def test_start_reaches_the_module_with_its_variation(context):
     seen = []
-    module = Single(giving(x=1))
+    module = SingleVariation(giving(x=1))
     module.start = lambda variation: seen.append((variation, module.current_variation))
     build(collector(), guarded_module(module, context), epoch=3).start_next_epoch()
     assert seen == [(3, 3)]
@@ -100,7 +111,7 @@ def test_an_unknown_strategy_is_refused(context):
 
 
 def test_the_signature_of_the_seed_document_is_enough():
-    guard = EnhancedSafePipelineModule(Any_(giving(x=None)), "toy", "skip", 2)
+    guard = EnhancedSafePipelineModule(RandomAccess(giving(x=None)), "toy", "skip", 2)
     with pytest.raises(SampleError, match="'x' is None"):
         started(collector(), guard).read("x", 0)
     guard.context.close()
@@ -119,7 +130,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", [Any_, Single])
+@pytest.mark.parametrize("kind", [RandomAccess, SingleVariation])
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_value_is_named_with_module_item_and_sample(context, kind, bad):
     value, reason = BAD[bad]
@@ -127,7 +138,7 @@ def test_a_bad_value_is_named_with_module_item_and_sample(context, kind, bad):
     with pytest.raises(SampleError, match=reason) as caught:
         reader.read("x", 2)
     # Modules of one variation are caches and sortings: their index need not be that of the list of files.
-    assert caught.value.path == ("clip2.mp4" if kind is Any_ else "sample 2")
+    assert caught.value.path == ("clip2.mp4" if kind is RandomAccess else "sample 2")
     assert caught.value.module == "toy"
     assert caught.value.context == {"item": "x", "index": 2}
     assert "'x'" in caught.value.reason and caught.value.fix
@@ -306,7 +317,7 @@ def read_or_none(reader, name, index):
 
 def test_failures_of_the_sample_itself_pass_and_are_not_counted(context):
     """A folder with fifty broken clips in a row says nothing about the modules behind the loader."""
-    loader = Any_(failing(50, SampleError("clip cannot be read", path="x.mp4", module="loader")))
+    loader = RandomAccess(failing(50, SampleError("clip cannot be read", path="x.mp4", module="loader")))
     behind = guarded(
         context,
         lambda module, variation, index, name: {"y": read(module, variation, index)},
@@ -390,7 +401,7 @@ def test_a_trial_that_meets_a_broken_sample_is_given_to_the_next_one(context, cl
     """It never came to the module: it says nothing about it, and must not cost another cooldown."""
     for _ in range(20):
         context.recovery.breaker("toy").record_failure()
-    loader = Any_(failing(1, SampleError("clip cannot be read", module="loader")))
+    loader = RandomAccess(failing(1, SampleError("clip cannot be read", module="loader")))
     make = lambda module, variation, index, name: {"y": read(module, variation, index)}  # noqa: E731
     reader = started(collector(), loader, guarded(context, make, outputs=("y",)))
     clock.now += context.settings.breaker_cooldown_seconds
@@ -571,7 +582,9 @@ def test_should_skip_sample(context):
 def test_a_sample_is_named_by_its_number_where_its_order_has_changed(context):
     """Behind a sorting an index no longer tells the file; a wrong name would be worse than none."""
     order = [2, 0, 1]
-    sorting = Single(lambda module, index, name: {"image_path": f"clip{order[index]}.mp4"}, ("image_path",), "concept")
+    sorting = SingleVariation(
+        lambda module, index, name: {"image_path": f"clip{order[index]}.mp4"}, ("image_path",), "concept"
+    )
     guard = guarded(context, giving(x=None))
     with pytest.raises(SampleError) as caught:
         started(collector(3), sorting, guard).read("x", 0)

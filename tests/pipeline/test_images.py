@@ -15,7 +15,7 @@ from wan_fixes.media import IMAGE_EXTENSIONS
 from wan_fixes.pipeline import ValidatedImageLoader
 from wan_fixes.pipeline.base import ENGINE
 
-from .toys import Any_, Collector, concept_of, started
+from .toys import Collector, RandomAccess, concept_of, started
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
@@ -33,7 +33,7 @@ def load(context, path, *, path_name="image_path", value_range=(0.0, 1.0), **opt
 
 
 def read_with(loader, path, path_name="image_path"):
-    places = Any_(lambda module, variation, index, name: {"mask_path": path}, ("mask_path",), "image_path")
+    places = RandomAccess(lambda module, variation, index, name: {"mask_path": path}, ("mask_path",), "image_path")
     return started(Collector([concept_of()], [path]), places, loader).read("image", 0)
 
 

@@ -25,7 +25,7 @@ from wan_fixes.pipeline import (
 from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.validator import ItemSpec
 
-from .toys import Any_, Collector, Single, build, concept_of, output, samples_of, started
+from .toys import Collector, RandomAccess, SingleVariation, build, concept_of, output, samples_of, started
 from .world import LoadNumber, concept_over, make_pipeline, number_in, write_sample
 
 _numbers = itertools.count(0, 100)  # each example has files of its own: a failure must not be hidden by a cached entry
@@ -108,7 +108,7 @@ def stage(number, plan, base):
             return {name: BAD[fault][0](value)}
         return {name: value + STEP}
 
-    return Any_(make, (f"v{number + 1}",), f"v{number}")
+    return RandomAccess(make, (f"v{number + 1}",), f"v{number}")
 
 
 class LoadVector(LoadNumber):
@@ -134,7 +134,7 @@ def definition(plan, base, context, cache_dir):
         batches("image_path_size", ["concept", "image_path", last], plan.batch_size, context=context),
         output("image_path", (last, "value"), ("concept.loss_weight", "loss_weight")),
     ]
-    size = Any_(lambda module, variation, index, name: {name: (1, 64)}, ("image_path_size",), "concept")
+    size = RandomAccess(lambda module, variation, index, name: {name: (1, 64)}, ("image_path_size",), "concept")
     parts.insert(5, size)
     rewrite_definition(parts, context)
     for module in stages:
@@ -184,7 +184,7 @@ def test_property_1_every_good_sample_is_trained_and_every_bad_one_is_named(cont
         assert record.fix or fault == "sample error"
         if fault != "sample error":
             assert f"'v{number + 1}'" in record.reason, "the item is named"
-            assert record.module == "Any_"
+            assert record.module == "RandomAccess"
 
 
 # Property 2
@@ -226,7 +226,7 @@ def test_property_2_nothing_none_misshapen_or_not_finite_reaches_a_stage(context
             return {name: strange.get((number, index), SOUND[kind])}
 
         return EnhancedSafePipelineModule(
-            Any_(make, (f"v{number + 1}",), f"v{number}" if number else "image_path"),
+            RandomAccess(make, (f"v{number + 1}",), f"v{number}" if number else "image_path"),
             f"stage{number}",
             strategy,
             max_failures=10_000,
@@ -317,7 +317,7 @@ def test_property_8_any_access_gives_a_value_or_a_sample_error_that_keeps_its_ca
             raise error
         return {} if bare else {"x": value, "nested": {"a": value}}
 
-    modules = [Collector([concept_of()] * 5), Any_(make, ("x", "nested"), "image_path")]
+    modules = [Collector([concept_of()] * 5), RandomAccess(make, ("x", "nested"), "image_path")]
     cache = ValidatedDiskCache(str(contexts.folder / "cache"), ["x"], context=context)
     build(*modules, cache)
     try:
@@ -338,7 +338,7 @@ def test_property_8_any_access_gives_a_value_or_a_sample_error_that_keeps_its_ca
 def test_property_8_an_item_of_another_epoch_is_refused(contexts):
     """Feature: wan-training-pipeline-fixes, Property 8: Safe Data Access Patterns"""
     context = contexts.with_shared_caches(**PATIENT)
-    current = Single(lambda module, index, name: {"x": module.current_variation}, ("x",), "image_path")
+    current = SingleVariation(lambda module, index, name: {"x": module.current_variation}, ("x",), "image_path")
     cache = ValidatedDiskCache(str(contexts.folder / "cache"), ["x"], context=context)
     build(Collector([concept_of()]), current, cache)
     current.current_variation = 3
@@ -354,6 +354,6 @@ def test_property_8_only_whole_and_finite_items_are_valid_for_the_cache(contexts
     cache = ValidatedDiskCache(
         str(contexts.folder / "cache"), ["x"], ["y"], context=contexts.with_shared_caches(**PATIENT)
     )
-    build(Any_(lambda *_: {"x": 1, "y": 2}, ("x", "y"), "concept"), cache)
+    build(RandomAccess(lambda *_: {"x": 1, "y": 2}, ("x", "y"), "concept"), cache)
     whole = all(name in item and problem_with(item[name]) is None for name in ("x", "y"))
     assert cache.validate_cache_item(item) == whole

@@ -10,7 +10,7 @@ from wan_fixes.pipeline import EnhancedSafePipelineModule, SafeAspectBatchSortin
 from wan_fixes.pipeline.base import OutputPipelineModule
 from wan_fixes.pipeline.rewrite import REPLACEMENTS
 
-from .toys import Any_, Collector, Serial, Single, build, concept_of, output
+from .toys import Collector, RandomAccess, Serial, SingleVariation, build, concept_of, output
 from .world import World, concept_over, trained, write_sample
 
 
@@ -22,19 +22,19 @@ def flat(definition):
             yield part
 
 
-def stock_like(name, bases=(Any_,), origin="mgds.pipelineModules.Something"):
+def stock_like(name, bases=(RandomAccess,), origin="mgds.pipelineModules.Something"):
     return type(name, bases, {"__module__": origin})
 
 
 def test_every_module_is_guarded_in_place_and_lists_stay_as_they_are(context):
     make = lambda *_: {"x": 1}  # noqa: E731
-    definition = [Any_(make), None, [Single(make), [None, Any_(make)], []], output("x")]
+    definition = [RandomAccess(make), None, [SingleVariation(make), [None, RandomAccess(make)], []], output("x")]
     report = rewrite_definition(definition, context)
     assert [type(part).__name__ for part in flat(definition)] == [
         "_GuardedRandomAccess", "_GuardedSingleVariation", "_GuardedRandomAccess", "OutputPipelineModule",
     ]  # fmt: skip
     assert definition[1] is None and definition[2][2] == [] and definition[2][1][0] is None
-    assert dict(report.guarded) == {"Any_": 2, "Single": 1}
+    assert dict(report.guarded) == {"RandomAccess": 2, "SingleVariation": 1}
     assert dict(report.untouched) == {"OutputPipelineModule": 1}
     assert str(report) == "3 guarded, 1 untouched"
 
@@ -43,7 +43,7 @@ def test_sinks_outputs_serial_modules_and_guards_are_left_as_they_are(context):
     class OutputPipelineModule(Serial):
         """Of another engine, known by its name alone."""
 
-    guard = EnhancedSafePipelineModule(Any_(lambda *_: {}), "guarded before", context=context)
+    guard = EnhancedSafePipelineModule(RandomAccess(lambda *_: {}), "guarded before", context=context)
     parts = [
         SafeAspectBatchSorting("x", ["x"], 1, context=context),
         Serial(lambda module: {}),
@@ -56,7 +56,7 @@ def test_sinks_outputs_serial_modules_and_guards_are_left_as_they_are(context):
 
 
 def test_rewriting_twice_is_rewriting_once(context):
-    definition = [Any_(lambda *_: {"x": 1}), output("x")]
+    definition = [RandomAccess(lambda *_: {"x": 1}), output("x")]
     rewrite_definition(definition, context)
     once = list(definition)
     report = rewrite_definition(definition, context)
@@ -93,7 +93,7 @@ def test_a_subclass_of_a_stock_module_is_somebodys_own(context):
 
 
 def test_guards_take_the_limits_of_the_settings(contexts):
-    definition = [Any_(lambda *_: {"x": None})]
+    definition = [RandomAccess(lambda *_: {"x": None})]
     rewrite_definition(definition, contexts.new(max_consecutive_failures=3))
     assert definition[0].max_failures == 3
 
@@ -102,8 +102,10 @@ def test_a_rewritten_definition_gives_what_it_gave(context):
     def definition():
         return [
             Collector([concept_of()] * 5),
-            Any_(lambda module, variation, index, name: {name: 10 * index}),
-            Single(lambda module, index, name: {name: module._get_previous_item(0, "x", 4 - index)}, ("y",), "x"),
+            RandomAccess(lambda module, variation, index, name: {name: 10 * index}),
+            SingleVariation(
+                lambda module, index, name: {name: module._get_previous_item(0, "x", 4 - index)}, ("y",), "x"
+            ),
             output("x", "y"),
         ]
 

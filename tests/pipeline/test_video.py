@@ -21,7 +21,7 @@ from wan_fixes.pipeline import (
 )
 from wan_fixes.pipeline import context as context_module
 
-from .toys import Any_, Collector, concept_of, output, samples_of, started
+from .toys import Collector, RandomAccess, concept_of, output, samples_of, started
 from .world import make_pipeline
 
 FRAMES = 17
@@ -48,7 +48,9 @@ def loading(context, *, fps=16.0, extensions=VIDEO_EXTENSIONS, plan=True):
 
 
 def settings_of(frames=FRAMES):
-    return Any_(lambda module, variation, index, name: {"settings": {"frames": str(frames)}}, ("settings",), "concept")
+    return RandomAccess(
+        lambda module, variation, index, name: {"settings": {"frames": str(frames)}}, ("settings",), "concept"
+    )
 
 
 def loaded(context, paths, *, frames=FRAMES, **options):
@@ -171,7 +173,7 @@ def epoch(context, paths, *, frames=9, expect_nothing=False):
             Collector([concept_of()] * len(paths), [str(path) for path in paths]),
             settings_of(frames),
             *loading(context),
-            Any_(lambda module, variation, index, name: {"size": (1, 64)}, ("size",), "image_path"),
+            RandomAccess(lambda module, variation, index, name: {"size": (1, 64)}, ("size",), "image_path"),
             SafeVariationSorting(["image", "image_path", "concept", "size"], context=context),
             SafeInlineAspectBatchSorting("size", ["image_path", "image", "concept"], 1, context=context),
             output("image_path", "image"),

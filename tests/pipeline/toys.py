@@ -73,14 +73,14 @@ class _Toy:
         return self._make(self, *place)
 
 
-class Any_(_Toy, PipelineModule, RandomAccessPipelineModule):
+class RandomAccess(_Toy, PipelineModule, RandomAccessPipelineModule):
     """make(module, variation, index, requested_name)"""
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
         return self._call(variation, index, requested_name)
 
 
-class Single(_Toy, PipelineModule, SingleVariationRandomAccessPipelineModule):
+class SingleVariation(_Toy, PipelineModule, SingleVariationRandomAccessPipelineModule):
     """make(module, index, requested_name)"""
 
     def get_item(self, index: int, requested_name: str | None = None) -> dict[str, Any]:
