@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wan_fixes.pipeline.batch_sorting import SafeAspectBatchSorting, SafeInlineAspectBatchSorting
+    from wan_fixes.pipeline.cache_stats import CacheStats
     from wan_fixes.pipeline.captions import ValidatedCaptionLoader
     from wan_fixes.pipeline.collect_paths import ValidatedCollectPaths
     from wan_fixes.pipeline.context import PipelineContext
-    from wan_fixes.pipeline.disk_cache import CacheStats, ValidatedDiskCache
+    from wan_fixes.pipeline.disk_cache import ValidatedDiskCache
     from wan_fixes.pipeline.encode_vae import RobustTemporalVAE
     from wan_fixes.pipeline.guard import EnhancedSafePipelineModule
     from wan_fixes.pipeline.load_image import ValidatedImageLoader
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 # Each public name and the module that holds it: imported on first use, since most of them import torch.
 _HOMES = {
-    "CacheStats": "disk_cache",
+    "CacheStats": "cache_stats",
     "DataFlowValidator": "validator",
     "EnhancedSafePipelineModule": "guard",
     "PipelineContext": "context",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from wan_fixes.errors import CriticalError, EntryError, NothingUsableError, Samp
 from wan_fixes.health import ErrorType
 from wan_fixes.pipeline.base import DiskCache
 from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
+from wan_fixes.pipeline.cache_stats import CacheCounts, CacheStats
 from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fingerprint import Recipe, read_recipe, sample_key
@@ -24,32 +23,6 @@ from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers
 from wan_fixes.store import make_key
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class CacheStats:
-    """What a cache did, in the terms of the seed document.
-
-    Attributes
-    ----------
-    hit_rate, miss_rate:
-        Share of the samples asked for at the start of epochs that were, and were not, there. 0 before the first.
-    corruption_count:
-        Entries found damaged or foreign.
-    total_items:
-        Entries in the store.
-    cache_size_mb:
-        Their size in 10^6 bytes.
-    avg_access_time:
-        Seconds per read of an entry.
-    """
-
-    hit_rate: float
-    miss_rate: float
-    corruption_count: int
-    total_items: int
-    cache_size_mb: float
-    avg_access_time: float
 
 
 class ValidatedDiskCache(DiskCache):
@@ -91,9 +64,7 @@ class ValidatedDiskCache(DiskCache):
         self._plan: GroupPlan | None = None
         self._keys: dict[tuple[int, int], str] = {}
         self._small: dict[str, dict[str, Any]] = {}
-        self._hits = self._misses = self._corrupt = 0
-        self._read_seconds, self._reads = 0.0, 0
-        self._lock = threading.Lock()
+        self._counts = CacheCounts()
 
     # The interface of a pipeline module
 
@@ -202,24 +173,14 @@ class ValidatedDiskCache(DiskCache):
             self.store.discard(key, "found damaged")
         except ValueError:
             return False
-        with self._lock:
-            self._corrupt += 1
+        self._counts.found_damaged()
         self.context.metrics.count("cache_corruptions")
         self.context.event("cache_corruption", f"cache entry {key} is damaged: it is made again", key=key)
         return True
 
     def get_cache_statistics(self) -> CacheStats:
         """What this cache did in this process, and what its store holds."""
-        stats = self.store.stats()
-        asked = self._hits + self._misses
-        return CacheStats(
-            hit_rate=self._hits / asked if asked else 0.0,
-            miss_rate=self._misses / asked if asked else 0.0,
-            corruption_count=self._corrupt,
-            total_items=stats.entries,
-            cache_size_mb=stats.bytes / 1e6,
-            avg_access_time=self._read_seconds / self._reads if self._reads else 0.0,
-        )
+        return self._counts.stats(self.store.stats())
 
     # Inside
 
@@ -286,8 +247,7 @@ class ValidatedDiskCache(DiskCache):
         missing = [job for job in jobs if not self.store.contains(job.key)]
         misses = sum(len(job.samples) for job in missing)
         hits = sum(len(job.samples) for job in jobs) - misses
-        self._hits += hits
-        self._misses += misses
+        self._counts.asked(hits, misses)
         self.context.metrics.count("cache_hits", hits)
         self.context.metrics.count("cache_misses", misses)
         if missing:
@@ -362,9 +322,7 @@ class ValidatedDiskCache(DiskCache):
             logger.warning("%s", error)
             self.handle_cache_corruption(key)
             return self._make_now(key, index, variation)
-        with self._lock:
-            self._reads += 1
-            self._read_seconds += time.perf_counter() - started
+        self._counts.was_read(time.perf_counter() - started)
         return item
 
     def _make_now(self, key: str, index: int, variation: int) -> dict[str, Any]:
