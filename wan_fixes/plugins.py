@@ -22,7 +22,7 @@ from wan_fixes.errors import WanFixesError
 from wan_fixes.plugin import plugin as own_plugin
 from wan_fixes.settings import Settings
 
-__all__ = ["call_hooks", "get_plugin_manager"]
+__all__ = ["call_hooks", "copy_nested", "get_plugin_manager"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def call_hooks(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> li
     plugins = [plugin for _, plugin in manager.list_name_plugin() if plugin is not None]
     for plugin in reversed(plugins):
         caller = manager.subset_hook_caller(hook, remove_plugins=[other for other in plugins if other is not plugin])
-        before = {name: _copied(value) for name, value in arguments.items() if isinstance(value, list)}
+        before = {name: copy_nested(value) for name, value in arguments.items() if isinstance(value, list)}
         try:
             results += caller(**arguments)
         except Exception as error:
@@ -72,9 +72,9 @@ def call_hooks(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> li
     return results
 
 
-def _copied(nested: list[Any]) -> list[Any]:
+def copy_nested(nested: list[Any]) -> list[Any]:
     """The list and the lists in it anew, with the same things in them."""
-    return [_copied(part) if isinstance(part, list) else part for part in nested]
+    return [copy_nested(part) if isinstance(part, list) else part for part in nested]
 
 
 def _add(manager: pluggy.PluginManager, name: str, load: Callable[[], Any]) -> None:

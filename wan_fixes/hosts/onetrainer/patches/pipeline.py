@@ -46,9 +46,9 @@ def rewrite(config: Any, definition: list[Any]) -> tuple[Training, PipelineConte
     stock pipeline.
     """
     from wan_fixes.hosts.onetrainer import training as trainings
-    from wan_fixes.plugins import call_hooks
+    from wan_fixes.plugins import call_hooks, copy_nested
 
-    before = _copied(definition)
+    before = copy_nested(definition)
     try:
         # Without a trainer (the script that measures losses) nothing is recorded, but bad files are left out as well.
         training = trainings.current() or shielded(trainings.begin_unrecorded, config)
@@ -63,10 +63,6 @@ def rewrite(config: Any, definition: list[Any]) -> tuple[Training, PipelineConte
         definition[:] = before
         logger.exception("the data pipeline is left as OneTrainer made it, without validation")
         return None
-
-
-def _copied(nested: list[Any]) -> list[Any]:
-    return [_copied(part) if isinstance(part, list) else part for part in nested]
 
 
 def _report_first_epoch(dataset: Any, training: Training, context: PipelineContext, what: str) -> None:
