@@ -25,7 +25,7 @@ MAY_IMPORT = {
     **dict.fromkeys(LOW, GROUND),
     "wan": GROUND | LOW,
     "pipeline": GROUND | LOW,
-    "plugin": GROUND | LOW | {"hookspecs", "pipeline", "wan"},
+    "plugin": GROUND | LOW | {"hookspecs", "pipeline", "wan", "ui"},
     "plugins": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin"},
     "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin", "plugins"},
     "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin", "plugins", "hosts"},

@@ -54,4 +54,10 @@ def onetrainer_training_event(name: str, payload: dict[str, Any]) -> None:
 
 @hookspec
 def onetrainer_ui_tabs() -> list[Any]:  # type: ignore[empty-body]
-    """Return the tabs to add to the host's window, each with ``title`` and ``build(components, frame)``."""
+    """Return the tabs to add to the host's window, each with ``title`` and ``build(components, frame)``.
+
+    ``build`` is called once, in the window's thread. Its ``components`` are the host's own builders of widgets
+    (``label``, ``entry``, ``switch``, ``options_kv``, ``button``, …), the same for every toolkit;
+    ``components.state(values)`` makes of a dictionary what they take as ``ui_state``. ``frame`` is where the widgets
+    go, by row and column.
+    """

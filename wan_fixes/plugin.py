@@ -36,5 +36,11 @@ class WanFixesPlugin:
 
         rewrite_definition(definition, context)
 
+    @hookimpl
+    def onetrainer_ui_tabs(self) -> list[Any]:
+        from wan_fixes.ui.settings_tab import SettingsTab
+
+        return [SettingsTab()]
+
 
 plugin = WanFixesPlugin()

@@ -80,6 +80,11 @@ def lacking(checkout: Path, sha: str) -> dict[str, list[str]]:
     return {patch.name: symbols.missing(patch) for patch in PATCHES}
 
 
+def out_of_reach(checkout: Path, sha: str) -> dict[str, list[str]]:
+    """The same, but for touch points that are another way to what one of the others reaches."""
+    return SourceSymbols(partial(_read, checkout, sha)).lacking(PATCHES)
+
+
 def _read(checkout: Path, sha: str, path: str) -> str | None:
     return git(checkout, "show", f"{sha}:{path}")
 

@@ -26,6 +26,8 @@ class WanVariant:
     """OneTrainer's model type, for example `WAN_2_1_T2V_1_3B`."""
     label: str
     """For people."""
+    short_label: str
+    """For people, where there is little room: in menus."""
     repository: str
     """The diffusers-format repository on the Hugging Face Hub."""
     family: Literal["2.1", "2.2"]
@@ -62,6 +64,7 @@ VARIANTS: dict[str, WanVariant] = {
         WanVariant(
             name="WAN_2_1_T2V_1_3B",
             label="WAN 2.1 text-to-video 1.3B",
+            short_label="WAN 2.1 T2V 1.3B",
             repository="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
             family="2.1",
             mode="t2v",
@@ -81,6 +84,7 @@ VARIANTS: dict[str, WanVariant] = {
         WanVariant(
             name="WAN_2_1_T2V_14B",
             label="WAN 2.1 text-to-video 14B",
+            short_label="WAN 2.1 T2V 14B",
             repository="Wan-AI/Wan2.1-T2V-14B-Diffusers",
             family="2.1",
             mode="t2v",
@@ -100,6 +104,7 @@ VARIANTS: dict[str, WanVariant] = {
         WanVariant(
             name="WAN_2_1_I2V_14B",
             label="WAN 2.1 image-to-video 14B",
+            short_label="WAN 2.1 I2V 14B",
             repository="Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
             family="2.1",
             mode="i2v",
@@ -119,6 +124,7 @@ VARIANTS: dict[str, WanVariant] = {
         WanVariant(
             name="WAN_2_2_T2V_A14B",
             label="WAN 2.2 text-to-video A14B (two experts)",
+            short_label="WAN 2.2 T2V A14B",
             repository="Wan-AI/Wan2.2-T2V-A14B-Diffusers",
             family="2.2",
             mode="t2v",
@@ -138,6 +144,7 @@ VARIANTS: dict[str, WanVariant] = {
         WanVariant(
             name="WAN_2_2_I2V_A14B",
             label="WAN 2.2 image-to-video A14B (two experts)",
+            short_label="WAN 2.2 I2V A14B",
             repository="Wan-AI/Wan2.2-I2V-A14B-Diffusers",
             family="2.2",
             mode="i2v",
@@ -157,6 +164,7 @@ VARIANTS: dict[str, WanVariant] = {
         WanVariant(
             name="WAN_2_2_TI2V_5B",
             label="WAN 2.2 text/image-to-video 5B",
+            short_label="WAN 2.2 TI2V 5B",
             repository="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
             family="2.2",
             mode="ti2v",

@@ -137,14 +137,13 @@ def _environment(checkout: Path, environment: Environment) -> Iterator[Finding]:
 
 def _touch_points(checkout: Path) -> Iterator[Finding]:
     symbols = SourceSymbols(read_from(checkout))
+    lacking = symbols.lacking(PATCHES)
     for patch in PATCHES:
-        missing = symbols.missing(patch)
-        if missing:
-            found = f"no {', '.join(missing)}: without it there is no {patch.why}"
-            yield Finding(
-                "touch points", patch.name, "warning", found, "update OneTrainer, or the plugin if that is older"
-            )
-        else:
+        if patch.name in lacking:
+            found = f"no {', '.join(lacking[patch.name])}: without it there is no {patch.why}"
+            fix = "update OneTrainer, or the plugin if that is older"
+            yield Finding("touch points", patch.name, "warning", found, fix)
+        elif not symbols.missing(patch):
             yield Finding("touch points", patch.name, "good", f"found in {patch.module}")
 
 

@@ -122,9 +122,7 @@ def disable(path: Path) -> EnabledCheckout:
 
 
 def _missing_symbols(checkout: Path) -> dict[str, list[str]]:
-    symbols = SourceSymbols(read_from(checkout))
-    found = {patch.name: symbols.missing(patch) for patch in PATCHES}
-    missing = {name: absent for name, absent in found.items() if absent}
+    missing = SourceSymbols(read_from(checkout)).lacking(PATCHES)
     if SUBSTITUTION in missing:
         raise UserError(
             "this OneTrainer is too old",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -44,6 +44,16 @@ class SourceSymbols:
             return [patch.module]
         return [symbol for symbol in patch.needs if not self.has(patch.module, symbol)]
 
+    def lacking(self, patches: Iterable[Patch]) -> dict[str, list[str]]:
+        """By the name of each patch that the checkout has no place for, what is missing.
+
+        Patches with one reason are ways to one end, for OneTrainers of different ages: where one of them finds its
+        place, the others lack nothing.
+        """
+        missing = {patch: self.missing(patch) for patch in patches}
+        reached = {patch.why for patch, symbols in missing.items() if not symbols}
+        return {patch.name: symbols for patch, symbols in missing.items() if patch.why not in reached}
+
     def has(self, module: str, symbol: str) -> bool:
         """Whether ``Class.name`` is defined or imported in `module`, or ``other.module:Class.name`` in that one."""
         place, _, name = symbol.rpartition(":")
@@ -62,7 +72,7 @@ class SourceSymbols:
             return self._has(found.module or "", [_name_at_home(found, names[0]), *names[1:]], depth - 1)
         if not isinstance(found, ast.ClassDef):
             return False
-        if names[1] in _definitions(found.body):
+        if _as_written(names[0], names[1]) in _definitions(found.body):
             return True
         bases = [base.id for base in found.bases if isinstance(base, ast.Name)]
         return any(self._has(module, [base, *names[1:]], depth - 1) for base in bases)
@@ -93,6 +103,12 @@ def _definitions(body: list[ast.stmt]) -> dict[str, ast.stmt]:
         elif isinstance(node, (ast.If, ast.Try)):
             found |= _definitions([*node.body, *node.orelse])
     return found
+
+
+def _as_written(class_name: str, name: str) -> str:
+    """The name of a member in the source of its class, where Python has mangled it (``_Class__name``)."""
+    prefix = f"_{class_name.lstrip('_')}__"
+    return f"__{name.removeprefix(prefix)}" if name.startswith(prefix) else name
 
 
 def _name_at_home(node: ast.ImportFrom, name: str) -> str:

@@ -9,6 +9,9 @@ from wan_fixes.hosts.onetrainer.patches import (
     registration,
     train_config,
     training_record,
+    wan_menus,
+    wan_tabs,
+    window,
 )
 from wan_fixes.hosts.onetrainer.patching import Patch
 
@@ -19,6 +22,9 @@ PATCHES: tuple[Patch, ...] = (
     *train_config.PATCHES,
     *registration.PATCHES,
     *model_ensure.PATCHES,
+    *window.PATCHES,
+    *wan_menus.PATCHES,
+    *wan_tabs.PATCHES,
 )
 """In the order in which patches of one module are applied."""
 
