@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-TOLERANCE = 1e-5
-"""Largest difference allowed in fp32."""
-
 VARIANTS = {"WAN_2_1_I2V_14B": ("i2v", 1), "WAN_2_2_I2V_A14B": ("i2v", 2), "WAN_2_2_TI2V_5B": ("ti2v", 1)}
 
 
@@ -57,10 +54,8 @@ def trained(
         sample_after_unit="EPOCH",
         samples=[sample | {"base_image_path": str(image)}],
     )
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        seen = watch_steps(monkeypatch)
-        result = runs.train(config)
-    result.folder, result.work, result.seen, result.mode = folder, work, seen, mode
+    result = runs.train(config)
+    result.folder, result.work = folder, work
     return result
 
 
@@ -106,72 +101,6 @@ def test_it_trains_samples_and_saves(trained: Any) -> None:
     assert all(0 < loss < 100 for loss in trained.losses)
     assert len(list((trained.work / "workspace").glob("samples/*/*.mp4"))) == 1
     assert len(list(trained.work.glob("*.safetensors"))) == len(trained.trainer.model.experts())
-
-
-def test_the_condition_of_a_step_is_what_the_pipeline_makes_of_the_first_frame(trained: Any) -> None:
-    import torch
-
-    step = trained.seen[0]
-    model = trained.trainer.model
-    latents = step.batch["latent_image"]
-    config = model.vae.config
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
-    clean = (latents - mean) / std
-    hidden = step.inputs["hidden_states"]
-    assert step.inputs["encoder_hidden_states"].shape[1] == 512
-    if trained.mode == "ti2v":
-        assert torch.equal(hidden[:, :, :1], clean[:, :, :1])
-        assert not torch.allclose(hidden[:, :, 1:], clean[:, :, 1:], atol=0.01)
-        frames, tokens = latents.shape[2], step.inputs["timestep"].view(latents.shape[2], -1)
-        assert (tokens[0] == 0).all()
-        assert len(tokens[1:].unique()) == 1
-        assert frames > 1
-        return
-    # The condition holds the first frame: the pipeline is given its pixels, which only the VAE has seen here.
-    mask, condition = hidden[:, 16:20], hidden[:, 20:]
-    assert (mask[:, :, 0] == 1).all()
-    assert (mask[:, :, 1:] == 0).all()
-    assert (condition[:, :, 0] - clean[:, :, 0]).abs().max() <= TOLERANCE  # the VAE makes it of the first frame alone
-    has_image = "encoder_hidden_states_image" in step.inputs
-    assert has_image == (model.image_encoder is not None)
-
-
-def test_velocity_and_loss_of_a_step_are_those_of_an_independent_computation(trained: Any) -> None:
-    import torch
-
-    step = trained.seen[0]
-    pipeline = reference_pipeline(trained)
-    config = pipeline.vae.config
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
-    clean = (step.batch["latent_image"] - mean) / std
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(step.step))
-    timestep = step.inputs["timestep"].max()
-    noisy = (1 - timestep / 1000) * clean + timestep / 1000 * noise
-    embeddings, _ = pipeline.encode_prompt(
-        step.batch["prompt"], do_classifier_free_guidance=False, max_sequence_length=512
-    )
-    image = {}
-    if trained.mode == "ti2v":
-        mask = torch.ones(1, 1, *clean.shape[2:])
-        mask[:, :, 0] = 0
-        hidden = (1 - mask) * clean + mask * noisy
-        time = (mask[0][0][:, ::2, ::2] * timestep).flatten()[None]
-        kept = slice(1, None)
-    else:
-        hidden = torch.cat([noisy, step.inputs["hidden_states"][:, 16:]], dim=1)  # its own test is above
-        time = timestep[None]
-        kept = slice(None)
-        if pipeline.image_encoder is not None:
-            image["encoder_hidden_states_image"] = step.batch["image_embeds"]
-    high = pipeline.config.boundary_ratio is None or timestep >= 1000 * pipeline.config.boundary_ratio
-    with torch.no_grad():
-        velocity = (pipeline.transformer if high else pipeline.transformer_2)(
-            hidden_states=hidden, timestep=time, encoder_hidden_states=embeddings, return_dict=False, **image
-        )[0]
-
-    assert (step.output["predicted"] - velocity).abs().max() <= TOLERANCE
-    expected = (velocity - (noise - clean))[:, :, kept].square().mean()
-    assert abs(step.loss.item() - expected.item()) <= TOLERANCE
 
 
 def test_a_sample_is_the_clip_that_the_pipeline_makes(trained: Any, image: Path, runs: Any) -> None:
