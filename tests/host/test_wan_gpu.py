@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,41 @@ def test_only_the_expert_at_work_holds_gpu_memory(
         model.activate(part)
         assert {parameter.device.type for parameter in getattr(model, part).parameters()} == {"cuda"}
         assert {parameter.device.type for parameter in getattr(model, other).parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize("dtype", ["BFLOAT_16", "FLOAT_8"])
+def test_the_text_encoder_holds_little_gpu_memory_and_encodes_the_same(
+    runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path, dtype: str
+) -> None:
+    import torch
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    model_folder = shutil.copytree(tiny_wan, tmp_path / "model")
+    encoder = UMT5Config.from_pretrained(model_folder / "text_encoder")
+    encoder.num_layers, encoder.d_ff = 12, 65536  # so that the blocks are most of it
+    UMT5EncoderModel(encoder).eval().save_pretrained(model_folder / "text_encoder")
+    encoded, held, losses = [], [], []
+    for fraction in (0.0, 0.75):
+        run = runs.train(
+            runs.configuration(
+                model_folder,
+                clips,
+                tmp_path / str(fraction),
+                train_device="cuda",
+                train_dtype="BFLOAT_16",
+                dataloader_threads=1,
+                text_encoder={"train": False, "weight_dtype": dtype, "offload_fraction": fraction},
+            )
+        )
+        model = run.trainer.model
+        model.evict()
+        before = torch.cuda.memory_allocated()
+        model.materialize_only("text_encoder")
+        encoded.append(torch.cat([model.encode_text(text=[prompt]).cpu() for prompt in ("a ball", "a city at night")]))
+        held.append(torch.cuda.memory_allocated() - before)
+        losses.append(run.losses)
+        model.evict()
+
+    torch.testing.assert_close(encoded[1], encoded[0], rtol=0.02, atol=0.02)
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert 0 < held[1] < 0.6 * held[0]

@@ -59,3 +59,5 @@ def test_onetrainer_takes_every_setting_of_it_and_wan_has_nothing_against_it(
     patterns = [pattern for pattern in config.layer_filter.split(",") if pattern]
     assert BaseWanSetup.LAYER_PRESETS[config.layer_filter_preset] == patterns
     assert not config.text_encoder.train
+    assert (config.text_encoder.offload_fraction > 0) == bool(re.search(r" (8|12)GB ", path.stem))
+    assert config.text_encoder.offload_fraction == 0 or config.dataloader_threads == 1

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, UMT
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
 from wan_fixes.hosts.onetrainer.wan.precision import restore_full_precision
+from wan_fixes.hosts.onetrainer.wan.text_offloading import share_embedding
 from wan_fixes.hosts.onetrainer.wan.vae_access import serialize_access
 from wan_fixes.hosts.standalone.model import check_tensors
 from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_model_folder
@@ -69,7 +70,8 @@ class WanModelLoader(HFModelLoaderMixin):
         # What UMT5 keeps in fp32 gets this dtype, and with a quantised one everything that is not quantised does.
         kept = dtypes.fallback_train_dtype if dtypes.text_encoder.is_quantized() else DataType.FLOAT_32
         loaded = self._load_transformers_sub_module(UMT5EncoderModel, dtypes.text_encoder, kept, name, "text_encoder")
-        return _verified("text_encoder", loaded, part, name)
+        share_embedding(_verified("text_encoder", loaded, part, name))
+        return loaded
 
     def _load_image_encoder(self, name: str, dtypes: Any, folder: ModelFolder | None) -> tuple[Any, Any]:
         dtype = getattr(dtypes, "image_encoder", dtypes.vae)

@@ -42,6 +42,7 @@ class WanModel(ModelBase):
 
         self.text_encoder_autocast_context: Any = nullcontext()
         self.text_encoder_train_dtype = DataType.FLOAT_32
+        self.text_encoder_offload_conductor: Any = None
         self.transformer_offload_conductor: Any = None
         self.transformer_2_offload_conductor: Any = None
 

@@ -26,6 +26,7 @@ from wan_fixes.hosts.onetrainer.wan.predict import (
     training_sigmas,
     validation_sigmas,
 )
+from wan_fixes.hosts.onetrainer.wan.text_offloading import offload_text_encoder
 from wan_fixes.wan.flow import add_noise, velocity_target
 from wan_fixes.wan.latents import normalize_latents
 from wan_fixes.wan.timesteps import NUM_TRAIN_TIMESTEPS, Expert, sigmas_to_timesteps
@@ -59,7 +60,9 @@ class BaseWanSetup(
         for part in model.experts():
             self._setup_model_part(model, config, part, getattr(config, part), _enable_checkpointing)
             self._set_attention_backend(getattr(model, part), config.attention_mechanism, mask=False)
-        self._setup_model_part(model, config, "text_encoder", config.text_encoder, disable_fp16_autocast=True)
+        self._setup_model_part(
+            model, config, "text_encoder", config.text_encoder, offload_text_encoder, disable_fp16_autocast=True
+        )
         if config.vae_tiling:
             model.vae.enable_tiling()
         for part in model.sample_encoders():
