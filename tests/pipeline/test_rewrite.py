@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from wan_fixes.pipeline import EnhancedSafePipelineModule, SafeAspectBatchSorting, rewrite_definition
-from wan_fixes.pipeline.base import OutputPipelineModule
+from wan_fixes.pipeline.base import OutputPipelineModule, PipelineModule
 from wan_fixes.pipeline.rewrite import REPLACEMENTS
 
 from .toys import Collector, RandomAccess, Serial, SingleVariation, build, concept_of, output
@@ -53,6 +53,26 @@ def test_sinks_outputs_serial_modules_and_guards_are_left_as_they_are(context):
     definition = list(parts)
     rewrite_definition(definition, context)
     assert definition == parts
+
+
+def test_a_module_of_no_kind_that_the_engine_runs_is_left_alone_and_named(context, caplog):
+    """A fork wraps its loaders in such modules, from which the engine gets nothing."""
+
+    class Wrapper(PipelineModule):
+        def get_inputs(self):
+            return []
+
+        def get_outputs(self):
+            return ["video"]
+
+    wrapper, module = Wrapper(), RandomAccess(lambda *_: {"x": 1})
+    definition = [[wrapper, Wrapper()], module]
+    with caplog.at_level(logging.WARNING):
+        report = rewrite_definition(definition, context)
+    assert definition[0][0] is wrapper and definition[1].wrapped_module is module
+    assert dict(report.untouched) == {"Wrapper": 2} and dict(report.guarded) == {"RandomAccess": 1}
+    (record,) = caplog.records
+    assert "Wrapper is of no kind" in record.message and "nobody gets video from it" in record.message
 
 
 def test_rewriting_twice_is_rewriting_once(context):

@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 
-from wan_fixes.pipeline.base import OutputPipelineModule, PipelineModule, SerialPipelineModule
+from wan_fixes.pipeline.base import (
+    OutputPipelineModule,
+    PipelineModule,
+    RandomAccessPipelineModule,
+    SerialPipelineModule,
+    SingleVariationRandomAccessPipelineModule,
+)
 from wan_fixes.pipeline.batch_sorting import SafeAspectBatchSorting, SafeInlineAspectBatchSorting
 from wan_fixes.pipeline.captions import ValidatedCaptionLoader
 from wan_fixes.pipeline.collect_paths import ValidatedCollectPaths
@@ -28,6 +34,9 @@ logger = logging.getLogger(__name__)
 # Modules that put samples in order and leave samples out: they recover by themselves, and a guard would hide
 # from the engine what they tell it (their lengths change). The output module is found by its name.
 SINKS = (ValidatedDiskCache, SafeVariationSorting, SafeAspectBatchSorting, SafeInlineAspectBatchSorting)
+
+# The engine asks modules of these kinds alone for items.
+RUNNABLE = (RandomAccessPipelineModule, SingleVariationRandomAccessPipelineModule, SerialPipelineModule)
 
 # None is an answer for these: a sample need not have a conditioning image of its own, nor every encoder a pooled state.
 OPTIONAL_ITEMS = frozenset({"custom_conditioning_image", "latent_conditioning_image", "pooled_state"})
@@ -54,6 +63,8 @@ class RewriteReport:
     replaced: Counter[str] = field(default_factory=Counter)
     guarded: Counter[str] = field(default_factory=Counter)
     untouched: Counter[str] = field(default_factory=Counter)
+    not_runnable: dict[str, list[str]] = field(default_factory=dict)
+    """By class: the items of modules that are of no kind that the engine runs. They count as untouched."""
 
     def __str__(self) -> str:
         parts = [f"{sum(c.values())} {name}" for name, c in self._counters() if c]
@@ -198,11 +209,19 @@ def rewrite_definition(definition: list[Any], context: PipelineContext) -> Rewri
 
     A stock module is one whose class comes from ``mgds`` and has a name in the table: a host's or another
     plugin's own subclass is guarded, not replaced. A module that lacks an attribute of the stock one (a newer
-    mgds) is left as it is, guarded, and logged.
+    mgds) is left as it is, guarded, and logged. One that is of no kind that the engine runs is left as it is too, and
+    warned of: nobody gets an item from it.
     """
     report = RewriteReport()
     _rewrite(definition, context, report)
     logger.info("pipeline modules: %s", report)
+    for name, items in report.not_runnable.items():
+        logger.warning(
+            "%s is of no kind that the pipeline can run: nobody gets %s from it, and the modules after it may train "
+            "on something else",
+            name,
+            ", ".join(sorted(set(items))) or "an item",
+        )
     return report
 
 
@@ -233,6 +252,10 @@ def _guard(module: PipelineModule, context: PipelineContext, report: RewriteRepo
     is_output = isinstance(module, OutputPipelineModule) or name == "OutputPipelineModule"
     if is_output or isinstance(module, (*SINKS, EnhancedSafePipelineModule, SerialPipelineModule)):
         report.untouched[name] += 1
+        return module
+    if not isinstance(module, RUNNABLE):
+        report.untouched[name] += 1
+        report.not_runnable.setdefault(name, []).extend(module.get_outputs())
         return module
     report.guarded[name] += 1
     return EnhancedSafePipelineModule(
