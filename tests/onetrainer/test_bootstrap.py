@@ -78,6 +78,21 @@ def test_the_stock_launcher_loads_the_plugin_in_an_enabled_checkout(
         assert "is active in" in done.stderr
 
 
+def test_each_line_is_said_once_where_the_host_sets_up_logging(
+    venv: Path, environment: dict[str, str], checkout: Path
+) -> None:
+    """A fork does so in the middle of its imports, after our first lines and before the others."""
+    factory = checkout / "modules/util/factory.py"
+    factory.write_text("import logging\nlogging.basicConfig(level=logging.DEBUG)\n" + factory.read_text())
+    script = checkout / "scripts/train.py"
+    script.write_text(
+        script.read_text() + "import logging\nlogging.getLogger('wan_fixes.later').warning('a later line')\n"
+    )
+    enable(environment, checkout)
+    done = run(venv, environment, "scripts/train.py", cwd=checkout)
+    assert done.stderr.count("is active in") == done.stderr.count("a later line") == 1
+
+
 def test_a_spawned_child_loads_it_too(venv: Path, environment: dict[str, str], checkout: Path) -> None:
     (checkout / "scripts/train.py").write_text(
         "import sys, multiprocessing\nfrom pathlib import Path\n"
