@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from typing import Any
 
 from wan_fixes import __version__
@@ -12,7 +13,7 @@ from wan_fixes.settings import Settings, settings_path
 
 logger = logging.getLogger(__name__)
 
-_TEXT_WIDTH = 700  # pixels after which a note goes on in the next line
+_TEXT_WIDTH = 100  # characters after which a text goes on in the next line: toolkits wrap by themselves, but narrowly
 
 _SWITCHES = {
     "enabled": (
@@ -66,10 +67,10 @@ class SettingsTab:
             values = [(text, value) for value, text in texts.items()]
             components.options_kv(frame, row, 1, values, state, name, command=lambda _value: self._save())
             row += 1
-        self._note = components.label(frame, row, 1, _state_of(settings), wraplength=_TEXT_WIDTH)
+        self._note = components.label(frame, row, 1, _state_of(settings))
         components.label(frame, row + 1, 0, f"Version {__version__}", tooltip=f"The settings are in {settings_path()}.")
         for number, message in enumerate(outcome.message for outcome in outcomes() if outcome.message):
-            components.label(frame, row + 2 + number, 1, message, wraplength=_TEXT_WIDTH)
+            components.label(frame, row + 2 + number, 1, _wrapped(message))
 
     def _save(self) -> None:
         """Write what has changed into the settings file as it is by now, and say from when it holds."""
@@ -83,12 +84,19 @@ class SettingsTab:
             settings.save()
         except WanFixesError as error:
             logger.warning("%s", error)
-            self._components.set_label_text(self._note, f"Not saved: {error}")
+            self._say(f"Not saved: {error}")
             return
         self._saved = dict(self._values)
         when = "when OneTrainer is started again" if "enabled" in changed else "from the next training on"
-        self._components.set_label_text(self._note, f"Saved. It holds {when}.")
+        self._say(f"Saved. It holds {when}.")
+
+    def _say(self, text: str) -> None:
+        self._components.set_label_text(self._note, _wrapped(text))
 
 
 def _state_of(settings: Settings) -> str:
     return "" if settings.enabled else "The plugin is switched off, and nothing of it is at work but this tab."
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.fill(line, _TEXT_WIDTH) for line in text.splitlines())

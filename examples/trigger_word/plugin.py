@@ -11,6 +11,7 @@ from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 
 hookimpl = pluggy.HookimplMarker("onetrainer")
 captions: set[str] = set()
+WORD = "ohwx style"
 
 
 class AddTriggerWord(PipelineModule, RandomAccessPipelineModule):
@@ -24,9 +25,16 @@ class AddTriggerWord(PipelineModule, RandomAccessPipelineModule):
         return ["prompt"]
 
     def get_item(self, variation, index, requested_name=None):  # noqa: ARG002
-        prompt = f"ohwx style, {self._get_previous_item(variation, 'prompt', index)}"
+        prompt = f"{WORD}, {self._get_previous_item(variation, 'prompt', index)}"
         captions.add(prompt)
         return {"prompt": prompt}
+
+
+class Tab:
+    title = "trigger word"
+
+    def build(self, components, frame):
+        components.label(frame, 0, 0, f"Before every caption goes: {WORD}")
 
 
 class TriggerWord:
@@ -43,6 +51,10 @@ class TriggerWord:
     def onetrainer_training_event(self, name):
         if name == "run_finished":
             logging.getLogger(__name__).warning("the trigger word is in %d captions", len(captions))
+
+    @hookimpl
+    def onetrainer_ui_tabs(self):
+        return [Tab()]
 
 
 plugin = TriggerWord()
