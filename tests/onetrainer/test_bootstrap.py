@@ -129,12 +129,50 @@ def test_switched_off_a_configuration_for_wan_is_warned_of(
 ) -> None:
     enable(environment, checkout)
     Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
-    for model_type, lines in (("WAN_2_1_T2V_1_3B", 1), ("STABLE_DIFFUSION_15", 0), (5, 0)):
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
-        done = run(venv, environment, "scripts/train.py", "--config-path", str(tmp_path / "config.json"), cwd=checkout)
+    config = tmp_path / "config.json"
+    for model_type, lines in (("WAN_2_1_T2V_1_3B", 1), ("WAN_9", 0), ("STABLE_DIFFUSION_15", 0), (5, 0)):
+        config.write_text(json.dumps({"model_type": model_type}))
+        done = run(venv, environment, "scripts/train.py", "--config-path", str(config), cwd=checkout)
         assert (done.returncode, done.stdout) == (0, "stock\n")
         assert done.stderr.count("\n") == lines
         assert ("WAN_2_1_T2V_1_3B, and OneTrainer goes on as Stable Diffusion 1.5" in done.stderr) == bool(lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config-path=FILE"],
+        ["--config-p", "FILE"],
+        ["--preset-path=FILE"],
+        ["--secrets-path", "x", "--preset", "FILE"],
+    ],
+    ids=" ".join,
+)
+def test_switched_off_the_warning_comes_however_the_configuration_is_named(
+    arguments: list[str], venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    """In each way in which argparse takes an option."""
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
+    config = tmp_path / "my config.json"
+    config.write_text('{"model_type": "WAN_2_2_TI2V_5B"}')
+    words = [word.replace("FILE", str(config)) for word in arguments]
+    done = run(venv, environment, "scripts/train.py", *words, cwd=checkout)
+    assert done.stdout == "stock\n" and done.stderr.count("WAN_2_2_TI2V_5B") == done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--config-path"], ["--config-path="], ["--", "-", "--config-value=a=b", "FILE"]], ids=" ".join
+)
+def test_switched_off_arguments_that_name_no_configuration_are_passed_over(
+    arguments: list[str], venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
+    (tmp_path / "config.json").write_text('{"model_type": "WAN_2_2_TI2V_5B"}')
+    words = [word.replace("FILE", str(tmp_path / "config.json")) for word in arguments]
+    done = run(venv, environment, "scripts/train.py", *words, cwd=checkout)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stock\n", "")
 
 
 def test_every_other_program_of_the_environment_loads_nothing_but_the_tripwire(
@@ -158,6 +196,36 @@ def test_a_broken_file_of_ours_is_named_and_onetrainer_starts(
     assert (done.returncode, done.stdout) == (0, "stock\n")
     last = done.stderr.splitlines()[-1]
     assert environment[file] in last and "OneTrainer goes on without it" in last
+
+
+@pytest.mark.parametrize("settings", ["{", "{}", '{"from_another_version": 1}'])
+@pytest.mark.parametrize("lose", ["sys.stderr = None", "sys.stderr.close()"], ids=["none", "closed"])
+def test_onetrainer_starts_where_nothing_can_be_said(
+    lose: str, settings: str, venv: Path, environment: dict[str, str], checkout: Path
+) -> None:
+    """`2>&-` and pythonw start a Python without standard error, and a pipe's other end may be gone."""
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text(settings)
+    code = f"import sys; {lose}; from modules.util import create; print('imported', create.create_model_loader())"
+    done = run(venv, environment, "-c", code, cwd=checkout)
+    assert (done.returncode, done.stdout) == (0, "imported stock\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes a file descriptor as a shell's 2>&- does")
+def test_a_start_with_standard_error_closed_by_the_shell_goes_on(
+    venv: Path, environment: dict[str, str], checkout: Path
+) -> None:
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text("{")
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" scripts/train.py 2>&-', str(venv)],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "stock\n")
 
 
 @pytest.mark.parametrize(

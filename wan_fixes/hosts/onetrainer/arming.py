@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -36,15 +36,22 @@ def arm_checkout(locations: list[str]) -> bool:
         from wan_fixes.hosts.onetrainer.patches import switched_off
 
         arm(switched_off.PATCHES, checkout)
-        for option, value in pairwise(sys.argv):
-            if option in _CONFIGURATION_OPTIONS:
-                switched_off.warn_of_wan(value)
+        for path in _configurations(sys.argv[1:]):
+            switched_off.warn_of_wan(path)
     else:
         from wan_fixes.hosts.onetrainer.touch_points import PATCHES
 
         arm(PATCHES, checkout)
         logger.info("version %s is active in %s", __version__, checkout)
     return True
+
+
+def _configurations(arguments: list[str]) -> Iterator[str]:
+    """The configurations that the arguments name, in one word or two, as argparse takes them: options may be cut."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        name, is_one_word, value = argument.partition("=")
+        if len(name) > len("--") and any(option.startswith(name) for option in _CONFIGURATION_OPTIONS):
+            yield value if is_one_word else following
 
 
 def _show_log() -> None:
@@ -58,7 +65,12 @@ def _show_log() -> None:
 
 
 class _BarFriendlyHandler(logging.Handler):
-    """Standard error, above OneTrainer's progress bars instead of through them."""
+    """Standard error, above OneTrainer's progress bars instead of through them; silent where there is none."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        if sys.stderr is None:  # tqdm would take standard output instead
+            return
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except (OSError, ValueError):  # closed, or a pipe that nobody reads
+            return

@@ -50,4 +50,13 @@ class Tripwire:
             if arm_checkout(locations) and self in sys.meta_path:
                 sys.meta_path.remove(self)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - OneTrainer's start must go on
-            sys.stderr.write(f"wan-fixes is left out, OneTrainer goes on without it: {type(error).__name__}: {error}\n")
+            _say(f"wan-fixes is left out, OneTrainer goes on without it: {type(error).__name__}: {error}\n")
+
+
+def _say(line: str) -> None:
+    """A line on standard error, where there is one: under pythonw and after `2>&-` there is none."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(line)
+    except (OSError, ValueError):  # closed, or a pipe that nobody reads
+        return
