@@ -38,12 +38,13 @@ def onetrainer() -> Path:
 def wan_host(onetrainer: Path) -> Iterator[Path]:
     """The checkout with WAN in it, the pipeline's protections off; stock code reads files relative to its folder."""
     from wan_fixes.hosts.onetrainer.import_hooks import arm, disarm, outcomes
-    from wan_fixes.hosts.onetrainer.patches import model_types, registration, train_config
+    from wan_fixes.hosts.onetrainer.patches import model_types, registration, train_config, wan_configuration
 
     before = Path.cwd()
     os.chdir(onetrainer)
     sys.path.insert(0, str(Path(__file__).parent))
-    arm([*model_types.PATCHES, *train_config.PATCHES, *registration.PATCHES], onetrainer)
+    tables = (model_types, train_config, registration, wan_configuration)
+    arm([patch for table in tables for patch in table.PATCHES], onetrainer)
     import modules.util.create  # noqa: F401 - imported for its patches
 
     failed = [outcome.message for outcome in outcomes() if outcome.message]

@@ -9,6 +9,7 @@ from wan_fixes.hosts.onetrainer.patches import (
     registration,
     train_config,
     training_record,
+    wan_configuration,
     wan_menus,
     wan_tabs,
     window,
@@ -17,6 +18,7 @@ from wan_fixes.hosts.onetrainer.patching import Patch
 
 PATCHES: tuple[Patch, ...] = (
     *pipeline.PATCHES,
+    *wan_configuration.PATCHES,  # before the record, which then lies around it and has its refusals
     *training_record.PATCHES,
     *model_types.PATCHES,
     *train_config.PATCHES,
