@@ -175,6 +175,48 @@ def test_switched_off_arguments_that_name_no_configuration_are_passed_over(
     assert (done.returncode, done.stdout, done.stderr) == (0, "stock\n", "")
 
 
+def test_switched_off_a_script_loads_only_what_reads_the_settings_and_watches_for_the_window(
+    venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    """By names, since milliseconds say little on a busy machine: how long it takes is in docs/performance.md."""
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
+    (tmp_path / "config.json").write_text('{"model_type": "STABLE_DIFFUSION_15"}')
+    report = (
+        "import sys\n"
+        "sys.argv = ['train.py', '--config-path', 'CONFIG']\n"
+        "from modules.util import create\n"
+        "print(sorted(n.removeprefix('wan_fixes.') for n in sys.modules if n.startswith('wan_fixes.')))\n"
+        "print([n for n in ('tqdm', 'rich', 'pluggy', 'numpy', 'psutil', 'typer') if n in sys.modules])\n"
+    )
+    done = run(venv, environment, "-c", report.replace("CONFIG", str(tmp_path / "config.json")), cwd=checkout)
+    host = ["arming", "bootstrap", "state", "wan_warning", "window_watch"]
+    expected = ["_version", "errors", "hosts", "hosts.onetrainer"]
+    expected += [*(f"hosts.onetrainer.{name}" for name in host), "settings"]
+    assert [eval(line) for line in done.stdout.splitlines()] == [expected, []]
+
+
+def test_switched_off_the_window_is_still_patched_when_it_is_imported(
+    venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    (checkout / "modules/ui").mkdir()
+    (checkout / "modules/ui/TopBarController.py").write_text(
+        "class TopBarController:\n    def load_config_from_file(self, filename):\n        print('loaded')\n"
+    )
+    enable(environment, checkout)
+    Path(environment["WAN_FIXES_SETTINGS"]).write_text('{"enabled": false}')
+    (tmp_path / "config.json").write_text('{"model_type": "WAN_2_2_TI2V_5B"}')
+    code = (
+        "from modules.ui.TopBarController import TopBarController\n"
+        f"TopBarController().load_config_from_file({str(tmp_path / 'config.json')!r})\n"
+        "from modules.util import create\n"
+        "print(hasattr(create.create_model_loader, '__wrapped__'))"
+    )
+    done = run(venv, environment, "-c", code, cwd=checkout)
+    assert done.stdout.split() == ["loaded", "False"]
+    assert done.stderr.count("without it there is no WAN_2_2_TI2V_5B") == done.stderr.count("\n") == 1
+
+
 def test_every_other_program_of_the_environment_loads_nothing_but_the_tripwire(
     venv: Path, environment: dict[str, str], checkout: Path
 ) -> None:

@@ -7,10 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from wan_fixes import __version__
-from wan_fixes.hosts.onetrainer.import_hooks import arm
 from wan_fixes.hosts.onetrainer.state import enabled_checkouts
 from wan_fixes.settings import Settings
 
@@ -32,17 +29,20 @@ def arm_checkout(locations: list[str]) -> bool:
     if checkout is None:
         return False
     _show_log()
-    if not Settings.load().enabled:
-        from wan_fixes.hosts.onetrainer.patches import switched_off
-
-        arm(switched_off.PATCHES, checkout)
-        for path in _configurations(sys.argv[1:]):
-            switched_off.warn_of_wan(path)
-    else:
+    # What either way needs is imported there: with the plugin switched off a start should cost next to nothing.
+    if Settings.load().enabled:
+        from wan_fixes.hosts.onetrainer.import_hooks import arm
         from wan_fixes.hosts.onetrainer.touch_points import PATCHES
 
         arm(PATCHES, checkout)
         logger.info("version %s is active in %s", __version__, checkout)
+    else:
+        from wan_fixes.hosts.onetrainer.wan_warning import warn_of_wan
+        from wan_fixes.hosts.onetrainer.window_watch import watch_for_window
+
+        watch_for_window(checkout)
+        for path in _configurations(sys.argv[1:]):
+            warn_of_wan(path)
     return True
 
 
@@ -70,6 +70,8 @@ class _BarFriendlyHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if sys.stderr is None:  # tqdm would take standard output instead
             return
+        from tqdm import tqdm
+
         try:
             tqdm.write(self.format(record), file=sys.stderr)
         except (OSError, ValueError):  # closed, or a pipe that nobody reads

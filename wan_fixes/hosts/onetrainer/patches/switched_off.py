@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from wan_fixes.hosts.onetrainer.patches import window
 from wan_fixes.hosts.onetrainer.patching import Patch, shielded, wrap
-from wan_fixes.wan.variants import VARIANTS
-
-logger = logging.getLogger(__name__)
-
-
-def warn_of_wan(path: str) -> None:
-    """Say what stock OneTrainer makes of a configuration, if that names one of WAN's model types."""
-    model_type = _model_type_in(path)
-    if model_type in VARIANTS:
-        logger.warning(
-            "the plugin is switched off in its settings: "
-            "without it there is no %s, and OneTrainer goes on as Stable Diffusion 1.5",
-            model_type,
-        )
-
-
-def _model_type_in(path: str) -> str | None:
-    """The model type that a configuration names, if it does: what is wrong with it, OneTrainer says itself."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    model_type = content.get("model_type") if isinstance(content, dict) else None
-    return model_type if isinstance(model_type, str) else None
+from wan_fixes.hosts.onetrainer.wan_warning import warn_of_wan
 
 
 def _watch_configurations(module: ModuleType) -> None:
@@ -58,3 +32,4 @@ PATCHES: tuple[Patch, ...] = (
         why="warning where a configuration for WAN is loaded while the plugin is switched off",
     ),
 )
+"""Their modules are those of `window_watch`, which imports this file once one of them is looked for."""
