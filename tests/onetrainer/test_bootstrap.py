@@ -19,7 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment that holds this package and the `.pth` line; the interpreter of it."""
-    folder = tmp_path_factory.mktemp("environment") / "venv"
+    return make_environment(tmp_path_factory.mktemp("environment") / "venv")
+
+
+def make_environment(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     packages = site_packages(python)
@@ -41,8 +44,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, **state}
 
 
-def enable(environment: dict[str, str], checkout: Path) -> None:
-    entry = {"path": str(checkout.resolve()), "python": "", "pth": "", "installed": {}}
+def enable(environment: dict[str, str], checkout: Path, *, python: str = "", pth: str = "") -> None:
+    entry = {"path": str(checkout.resolve()), "python": python, "pth": pth, "installed": {}}
     Path(environment["WAN_FIXES_STATE"]).write_text(json.dumps({"version": 1, "checkouts": [entry]}))
 
 
@@ -113,6 +116,40 @@ def test_a_checkout_that_is_not_enabled_stays_stock(
     enable(environment, tmp_path)
     done = run(venv, environment, "-c", REPORT, cwd=checkout)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+@pytest.mark.parametrize("place", ["inside", "elsewhere"])
+def test_a_checkout_that_was_moved_says_once_that_it_must_be_enabled_anew(
+    place: str, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    old, new = checkout.resolve(), tmp_path.resolve() / "moved here"
+    venv = (old if place == "inside" else tmp_path) / "venv"
+    python = make_environment(venv)
+    pth = site_packages(python) / PTH_NAME
+    enable(environment, old, python=str(python), pth=str(pth))
+    assert "is active in" in run(python, environment, "scripts/train.py", cwd=old).stderr
+
+    old.rename(new)
+    if place == "inside":
+        python = new / python.relative_to(old)
+    done = run(python, environment, "scripts/train.py", cwd=new)
+    assert (done.returncode, done.stdout) == (0, "stock\n")
+    (line,) = done.stderr.splitlines()
+    assert str(old) in line and f'wan enable "{new}"' in line
+
+    stranger = tmp_path / "stranger"  # another program in that environment, with a package of the same name
+    (stranger / "modules/util").mkdir(parents=True)
+    (stranger / "modules/util/create.py").write_text("create_model_loader = print\n")
+    assert run(python, environment, "-c", REPORT, cwd=stranger).stderr == ""
+
+
+def test_a_list_of_other_environments_says_nothing_in_this_one(
+    venv: Path, environment: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    """One was deleted, with its environment; this checkout was never enabled."""
+    gone = tmp_path / "gone"
+    enable(environment, gone, python=str(gone / "venv/bin/python"), pth=str(gone / "venv" / PTH_NAME))
+    assert run(venv, environment, "scripts/train.py", cwd=checkout).stderr == ""
 
 
 def test_switched_off_in_the_settings_no_symbol_is_patched_and_nothing_is_said(

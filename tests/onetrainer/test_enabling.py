@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer import enabling
 from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
 from wan_fixes.hosts.onetrainer.enabling import disable, enable
-from wan_fixes.hosts.onetrainer.state import enabled_checkouts, state_path
+from wan_fixes.hosts.onetrainer.state import enabled_checkouts, remember, state_path
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -66,6 +68,52 @@ def test_what_was_moved_away_is_forgotten_when_another_is_enabled(with_venv: Pat
     # An environment is not moved by moving its folder; that its Python still starts is luck.
     enable(moved)
     assert [entry.path for entry in enabled_checkouts()] == [str(moved.resolve())]
+
+
+def test_a_moved_checkout_keeps_account_of_what_came_into_its_environment(with_venv: Path, tmp_path: Path) -> None:
+    enable(with_venv)
+    (entry,) = enabled_checkouts()
+    remember(replace(entry, installed={"wan-fixes": "0.1.0", "pluggy": "1.5"}))
+    moved = with_venv.rename(tmp_path / "moved").resolve()
+
+    assert not enable(moved).was_enabled
+
+    (entry,) = enabled_checkouts()
+    assert (entry.path, entry.installed) == (str(moved), {"wan-fixes": "0.1.0", "pluggy": "1.5"})
+    assert Path(entry.python).is_relative_to(moved) and Path(entry.pth).is_relative_to(moved)
+    assert Path(entry.pth).is_file()
+    assert enable(moved).was_enabled
+
+
+def test_a_checkout_that_was_moved_can_be_disabled_where_it_is_now(with_venv: Path, tmp_path: Path) -> None:
+    before = set(files_of(with_venv))
+    enable(with_venv)
+    moved = with_venv.rename(tmp_path / "moved")
+    disable(moved)
+    assert enabled_checkouts() == []
+    assert set(files_of(moved)) == {path.replace(str(with_venv), str(moved), 1) for path in before}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take rights that users have not")
+def test_a_link_where_the_checkout_was_is_the_same_checkout(with_venv: Path, tmp_path: Path) -> None:
+    enable(with_venv)
+    moved = with_venv.rename(tmp_path / "moved")
+    with_venv.symlink_to(moved, target_is_directory=True)
+    disable(moved)
+    assert enabled_checkouts() == [] and not list(moved.rglob(PTH_NAME))
+
+
+def test_another_checkout_takes_over_the_environment_of_one_that_is_gone(with_venv: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(with_venv, other, ignore=shutil.ignore_patterns("venv"))
+    python = with_venv / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    enable(other, python=python)
+    (entry,) = enabled_checkouts()
+    remember(replace(entry, installed={"wan-fixes": "0.1.0"}))
+    third = other.rename(tmp_path / "third").resolve()
+    enable(third, python=python)
+    (entry,) = enabled_checkouts()
+    assert (entry.path, entry.installed) == (str(third), {"wan-fixes": "0.1.0"})
 
 
 def test_another_environment_takes_the_place_of_the_first(with_venv: Path, tmp_path: Path) -> None:

@@ -70,13 +70,14 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
     checkout = require_checkout(path)
     missing = _missing_symbols(checkout)
     environment = inspect_environment(find_python(checkout, python))
+    pth = environment.site_packages / PTH_NAME
+    was_moved = find_enabled(checkout) is None and _take_over_moved(checkout, pth)
     _forget_gone(checkout)
     entry = find_enabled(checkout)
-    pth = environment.site_packages / PTH_NAME
     if entry is not None and Path(entry.pth) != pth:  # enabled in an environment that it no longer runs in
         disable(checkout)
         entry = None
-    if entry is not None and package is None and _is_complete(entry, environment):
+    if entry is not None and package is None and not was_moved and _is_complete(entry, environment):
         return Enabled(checkout, environment.python, True, entry.installed, missing)
     entry = entry or EnabledCheckout(str(checkout), str(environment.python), str(pth))
     if package is not None or _canonical(environment.packages).get(PACKAGE) != _VERSION:
@@ -95,11 +96,13 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
 
 
 def disable(path: Path) -> EnabledCheckout:
-    """Take back everything that `enable` did for a checkout, also for one that is gone; returns what was undone.
+    """Take back everything that `enable` did for a checkout, also for one that is gone or was moved.
 
-    Raises ``UserError`` when it is not enabled.
+    Returns what was undone. Raises ``UserError`` when it is not enabled.
     """
     entry = find_enabled(path)
+    if entry is None and _take_over_moved(path.expanduser().resolve()):
+        entry = find_enabled(path)
     if entry is None:
         known = ", ".join(other.path for other in enabled_checkouts())
         raise UserError(
@@ -131,6 +134,27 @@ def _missing_symbols(checkout: Path) -> dict[str, list[str]]:
             fix="update it with its update.sh or update.bat",
         )
     return missing
+
+
+def _take_over_moved(checkout: Path, pth: Path | None = None) -> bool:
+    """Put `checkout` in the place of entries whose folder is gone, if it has their environment.
+
+    That has moved along inside the folder, or is the one that `pth` lies in. So what came into it stays known.
+    """
+    moves = [(entry, entry.as_moved_to(checkout)) for entry in enabled_checkouts()]
+    found = [(entry, moved) for entry, moved in moves if moved is not None and _has_line(moved, checkout, pth)]
+    installed: dict[str, str] = {}
+    for entry, moved in found:
+        logger.warning("%s is gone, and %s has taken its place", entry.path, checkout)
+        installed |= moved.installed
+        forget(entry)
+        remember(replace(moved, installed=installed))
+    return bool(found)
+
+
+def _has_line(moved: EnabledCheckout, checkout: Path, pth: Path | None) -> bool:
+    line = Path(moved.pth)
+    return line.is_file() and (line == pth or line.is_relative_to(checkout))
 
 
 def _forget_gone(checkout: Path) -> None:

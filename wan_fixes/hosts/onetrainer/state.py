@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -26,6 +26,24 @@ class EnabledCheckout:
     """The `.pth` file that was written into its site-packages."""
     installed: dict[str, str] = field(default_factory=dict)
     """Packages that enabling brought into the environment: name and version."""
+
+    def as_moved_to(self, checkout: Path) -> EnabledCheckout | None:
+        """What this entry would be if its folder were `checkout` by now; None while the folder is where it was.
+
+        An environment inside the folder has moved along with it.
+        """
+        if Path(self.path).exists():
+            return None
+        return replace(
+            self,
+            path=str(checkout),
+            python=_moved(self.python, self.path, checkout),
+            pth=_moved(self.pth, self.path, checkout),
+        )
+
+
+def _moved(file: str, folder: str, to: Path) -> str:
+    return str(to / Path(file).relative_to(folder)) if Path(file).is_relative_to(folder) else file
 
 
 def state_path() -> Path:
@@ -56,7 +74,8 @@ def enabled_checkouts() -> list[EnabledCheckout]:
 def find_enabled(checkout: Path) -> EnabledCheckout | None:
     """The entry of a checkout, or None."""
     resolved = checkout.expanduser().resolve()
-    return next((entry for entry in enabled_checkouts() if Path(entry.path) == resolved), None)
+    # An entry may have become a link: the folder was moved, and a link left in its place.
+    return next((entry for entry in enabled_checkouts() if Path(entry.path).resolve() == resolved), None)
 
 
 def remember(entry: EnabledCheckout) -> None:
