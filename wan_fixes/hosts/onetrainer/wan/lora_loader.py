@@ -22,7 +22,7 @@ class WanLoRALoader(LoRALoaderMixin):
     """OneTrainer's own reader of formats, for every expert, and a check that the LoRA is of this model."""
 
     def load(self, model: WanModel, model_names: Any) -> None:
-        """Fill `model.lora_state_dict`; nothing happens where no LoRA is named.
+        """Fill `model.lora_state_dict` and `model.lora_files`; nothing happens where no LoRA is named.
 
         Raises
         ------
@@ -34,9 +34,11 @@ class WanLoRALoader(LoRALoaderMixin):
         path = Path(model_names.lora)
         if path.is_dir():
             self._load(model, model_names)  # a backup
+            model.lora_files = dict.fromkeys(model.experts(), path)
             return
         state: dict[str, torch.Tensor] = {}
-        for part, file in _files(model, path).items():
+        model.lora_files = _files(model, path)
+        for part, file in model.lora_files.items():
             state |= self._read(model, part, file)
         model.lora_state_dict = state
 

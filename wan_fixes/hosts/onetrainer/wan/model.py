@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,6 +50,8 @@ class WanModel(ModelBase):
         self.transformer_lora: Any = None
         self.transformer_2_lora: Any = None
         self.lora_state_dict: dict[str, torch.Tensor] | None = None
+        self.lora_files: dict[str, Path] = {}
+        """Where the adapter of each part was read from: a file, or the folder of a backup."""
 
         self.on_train_device: set[str] = set()
         """The parts that were materialized and not evicted since."""

@@ -10,7 +10,7 @@ from modules.module.LoRAModule import LoRAModuleWrapper
 from modules.util.NamedParameterGroup import NamedParameterGroupCollection
 from modules.util.optimizer_util import init_model_parameters
 
-from wan_fixes.errors import UserError
+from wan_fixes.hosts.onetrainer.wan.adapters import load_adapter
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
 from wan_fixes.hosts.onetrainer.wan.precision import TIME_EMBEDDER
 from wan_fixes.hosts.onetrainer.wan.setup import BaseWanSetup
@@ -34,8 +34,7 @@ class WanLoRASetup(BaseWanSetup):
             lora = LoRAModuleWrapper(getattr(model, part), part, config, config.layer_filter.split(","))
             state = {k: v for k, v in (model.lora_state_dict or {}).items() if k.startswith(f"{part}.")}
             if state:  # of two experts, one may begin anew
-                _check_rank(state, config)
-                lora.load_state_dict(state)
+                load_adapter(lora, state, config, model.lora_files.get(part))
             lora.set_dropout(config.dropout_probability)
             lora.to(dtype=config.lora_weight_dtype.torch_dtype())
             for name, layer in lora.lora_modules.items():
@@ -57,16 +56,3 @@ class WanLoRASetup(BaseWanSetup):
             getattr(model, part).requires_grad_(False)
         for part, lora in model.lora_parts():
             self._setup_model_part_requires_grad(part, lora, getattr(config, part), model.train_progress)
-
-
-def _check_rank(state: dict[str, torch.Tensor], config: Any) -> None:
-    ranks = {len(tensor) for name, tensor in state.items() if name.endswith("lora_down.weight")}
-    if ranks - {config.lora_rank}:
-        found = ", ".join(str(rank) for rank in sorted(ranks))
-        raise UserError(
-            "the LoRA to go on from has another rank",
-            path=config.lora_model_name or None,
-            reason=f"its rank is {found}, and lora_rank is {config.lora_rank}",
-            fix=f"set lora_rank to {found}, or begin with a new LoRA",
-            module="lora",
-        )
