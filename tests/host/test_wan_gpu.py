@@ -68,7 +68,28 @@ def test_a_lora_trains_on_the_gpu(
 
     assert len(result.losses) == 6
     assert all(0 < loss < 100 for loss in result.losses)
-    assert len(list((tmp_path / "workspace").glob("samples/*/*.mp4"))) == 1
+    assert len(list((tmp_path / "workspace").glob("samples/*/*.mp4"))) == 2
+
+
+@pytest.mark.parametrize("offload_fraction", [0.0, 0.5])
+@pytest.mark.parametrize("dtype", ["GGUF", "GGUF_A8_FLOAT", "GGUF_A8_INT"])
+def test_a_lora_trains_over_a_gguf_transformer(
+    runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path, dtype: str, offload_fraction: float
+) -> None:
+    import wan_files
+    from safetensors.torch import load_file
+
+    weights = load_file(tiny_wan / "transformer" / "diffusion_pytorch_model.safetensors")
+    file = wan_files.write_gguf(tmp_path / "wan.gguf", wan_files.in_own_names(weights), {"": "Q8_0"})
+    part = {"model_name": str(file), "weight_dtype": dtype, "offload_fraction": offload_fraction}
+    result = runs.train(
+        runs.configuration(
+            tiny_wan, clips, tmp_path, train_device="cuda", train_dtype="BFLOAT_16", transformer=part, epochs=3
+        )
+    )
+
+    assert len(result.losses) == 6
+    assert all(0 < loss < 100 for loss in result.losses)
 
 
 def test_a_lora_trains_compiled(runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path) -> None:

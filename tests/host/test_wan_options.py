@@ -256,4 +256,4 @@ def test_a_broken_transformer_in_a_file_of_its_own_is_an_error_that_names_it(
         load_with_transformer(runs, tiny_wan, tmp_path, transformer_weights)
 
     assert Path(caught.value.path) == tmp_path / "transformer.safetensors"
-    assert ("weights of the transformer are missing" if damage == "missing" else name) in str(caught.value)
+    assert name in str(caught.value)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import UserError
-from wan_fixes.wan.weight_files import WeightFileError, check_parts, read_header
+from wan_fixes.wan.weight_files import WeightFileError, check_parts, read_gguf_header, read_header
 
 # Beside the base model a configuration may name single parts; the LoRA to go on from is one more.
 _NAMED = ("prior_model_name", "transformer_model_name", "transformer_2_model_name", "vae_model_name", "lora_name")
@@ -30,6 +31,8 @@ def _check(path: Path, model_type: str) -> None:
             check_parts(path)
         elif path.suffix == ".safetensors" and path.is_file():
             read_header(path)
+        elif path.suffix == ".gguf" and path.is_file() and find_spec("gguf"):
+            read_gguf_header(path)
     except WeightFileError as error:
         raise UserError(
             f"the files of the {model_type} model are not whole",

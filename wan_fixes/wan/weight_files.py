@@ -25,6 +25,8 @@ class StoredTensor:
 
     file: Path
     shape: tuple[int, ...]
+    name: str
+    """Its own name in that file."""
 
 
 class WeightFileError(Exception):
@@ -43,19 +45,48 @@ class WeightFileError(Exception):
 def read_header(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file. Raises ``WeightFileError`` when it is missing, damaged or cut short."""
     try:
-        with path.open("rb") as file:
-            start = file.read(len(_LFS_POINTER))
-        if start == _LFS_POINTER:
-            raise WeightFileError(path, "it is a Git LFS pointer, not the file itself", "run `git lfs pull` there")
+        _refuse_pointer(path)
         # Opening checks that the header is whole and that its offsets cover the file to the byte.
         with safetensors.safe_open(path, framework="np") as file:
             names = list(file.keys())
-            return {name: StoredTensor(path, tuple(file.get_slice(name).get_shape())) for name in names}
+            return {name: StoredTensor(path, tuple(file.get_slice(name).get_shape()), name) for name in names}
     except FileNotFoundError:
         raise WeightFileError(path, "the file is missing") from None
     except (OSError, safetensors.SafetensorError) as error:
-        size = path.stat().st_size if path.is_file() else 0
-        raise WeightFileError(path, f"damaged or cut short at {size:,} bytes: {error}") from error
+        raise _damaged(path, error) from error
+
+
+def read_gguf_header(path: Path) -> dict[str, StoredTensor]:
+    """The tensors of a GGUF file, in the shapes that they have when unpacked. Needs the package `gguf`.
+
+    Raises ``WeightFileError`` when the file is missing, damaged or cut short.
+    """
+    from gguf import GGUFReader
+
+    try:
+        _refuse_pointer(path)
+        # Opening maps the file, and checks of each tensor that the file holds all of its bytes.
+        tensors = GGUFReader(path).tensors
+    except FileNotFoundError:
+        raise WeightFileError(path, "the file is missing") from None
+    except WeightFileError:
+        raise
+    except Exception as error:  # the boundary to the library: it raises whatever comes of the bytes that it finds
+        raise _damaged(path, error) from error
+    # GGUF has the innermost dimension first.
+    return {t.name: StoredTensor(path, tuple(int(size) for size in reversed(t.shape)), t.name) for t in tensors}
+
+
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER))
+    if start == _LFS_POINTER:
+        raise WeightFileError(path, "it is a Git LFS pointer, not the file itself", "run `git lfs pull` there")
+
+
+def _damaged(path: Path, error: Exception) -> WeightFileError:
+    size = path.stat().st_size if path.is_file() else 0
+    return WeightFileError(path, f"damaged or cut short at {size:,} bytes: {error}")
 
 
 def read_shards(index: Path) -> dict[str, StoredTensor]:

@@ -59,13 +59,21 @@ class ModelFolder:
     """`vae`, `text_encoder`, `transformer`, and `transformer_2` with two experts."""
 
 
-def check_model_folder(path: Path | str, variant: WanVariant, *, without: Collection[str] = ()) -> ModelFolder:
+def check_model_folder(
+    path: Path | str,
+    variant: WanVariant,
+    *,
+    without: Collection[str] = (),
+    loaded_elsewhere: Collection[str] = (),
+) -> ModelFolder:
     """Check a folder in diffusers' layout without loading it.
 
     Parameters
     ----------
     without:
         Experts that are not wanted and need not be there: `transformer` or `transformer_2`.
+    loaded_elsewhere:
+        Parts of which only the configuration is needed here, since their weights come from another file.
 
     Raises
     ------
@@ -88,7 +96,10 @@ def check_model_folder(path: Path | str, variant: WanVariant, *, without: Collec
         checker.check_transformer(name, configs[name])
         checker.check_text_width(configs["text_encoder"], configs[name])
     checker.check_vae(configs["vae"])
-    parts = {name: Part(folder / name, configs[name], checker.read_headers(name)) for name in names}
+    parts = {
+        name: Part(folder / name, configs[name], {} if name in loaded_elsewhere else checker.read_headers(name))
+        for name in names
+    }
     return ModelFolder(folder, scheduler, checker.boundary_ratio(index), parts)
 
 

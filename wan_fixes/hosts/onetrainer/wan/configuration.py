@@ -37,5 +37,13 @@ def check_configuration(config: Any, variant: WanVariant) -> None:
             reason="its text encoder is only read",
             fix="remove additional_embeddings, and train a LoRA",
         )
+    for part in ("transformer", "transformer_2")[: variant.experts]:
+        setting = getattr(config, part)
+        if config.training_method.name == "FINE_TUNE" and setting.train and setting.weight_dtype.is_gguf():
+            raise UserError(
+                f"{part} cannot be trained as a whole from a GGUF file",
+                reason="its weights are stored as they are quantised, which no optimizer can change",
+                fix=f"train a LoRA, or take full weights and another weight_dtype of {part}",
+            )
     if config.text_encoder.train:
         logger.warning("WAN's text encoder is not trained: its switch is passed over")

@@ -11,7 +11,8 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKLWan, GGUFQuantizationConfig, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.quantizers.gguf.utils import GGUFParameter
 from modules.modelLoader.mixin.HFModelLoaderMixin import HFModelLoaderMixin
 from modules.util.enum.DataType import DataType
 from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, UMT5EncoderModel
@@ -19,6 +20,12 @@ from transformers import AutoTokenizer, CLIPImageProcessor, CLIPVisionModel, UMT
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
 from wan_fixes.hosts.onetrainer.wan.precision import restore_full_precision
+from wan_fixes.hosts.onetrainer.wan.single_file import (
+    check_transformer_file,
+    gguf_is_finite,
+    load_transformer_file,
+    unusable,
+)
 from wan_fixes.hosts.onetrainer.wan.text_offloading import share_embedding
 from wan_fixes.hosts.onetrainer.wan.vae_access import serialize_access
 from wan_fixes.hosts.standalone.model import check_tensors
@@ -26,6 +33,8 @@ from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_mode
 from wan_fixes.wan.variants import WanVariant
 
 _INCLUDED = {"transformer": "include_transformer", "transformer_2": "include_transformer_2"}
+_BACKUP = "meta.json"
+"""What OneTrainer writes into the folder of a backup, and no model has."""
 
 
 class WanModelLoader(HFModelLoaderMixin):
@@ -48,7 +57,17 @@ class WanModelLoader(HFModelLoaderMixin):
                 reason="both experts are switched off",
                 fix="set include of transformer or of transformer_2",
             )
-        folder = check_model_folder(name, model.variant, without=without) if _is_local(name) else None
+        transformers = [
+            part for part in ("transformer", "transformer_2")[: model.variant.experts] if part not in without
+        ]
+        files = {part: file for part in transformers if (file := getattr(model_names, f"{part}_model", ""))}
+        if (Path(name) / _BACKUP).is_file():
+            files = {}  # a fine-tune goes on from the weights in its backup, not from those that it began with
+        folder = None
+        if _is_local(name):
+            elsewhere = [*files, *(["vae"] if model_names.vae_model else [])]
+            folder = check_model_folder(name, model.variant, without=without, loaded_elsewhere=elsewhere)
+        stored = {part: _check_transformer(part, name, files.get(part), weight_dtypes, folder) for part in transformers}
         model.model_type = model_type
         model.tokenizer = AutoTokenizer.from_pretrained(name, subfolder="tokenizer", trust_remote_code=False)
         model.noise_scheduler, model.boundary_ratio = _load_scheduler(name, model.variant, folder)
@@ -56,9 +75,9 @@ class WanModelLoader(HFModelLoaderMixin):
         model.vae = self._load_vae(model_names, weight_dtypes, folder)
         if model.variant.has_image_encoder:
             model.image_encoder, model.image_processor = self._load_image_encoder(name, weight_dtypes, folder)
-        for part in ("transformer", "transformer_2")[: model.variant.experts]:
-            if part not in without:
-                setattr(model, part, self._load_transformer(part, model_names, weight_dtypes, quantization, folder))
+        for part in transformers:
+            loaded = self._load_transformer(part, name, files.get(part), weight_dtypes, quantization, stored[part])
+            setattr(model, part, loaded)
         serialize_access(model.vae)
         if model.model_spec is not None:
             model.model_spec.architecture = f"wan{model.variant.family}/{model.variant.name.lower()}"
@@ -91,34 +110,22 @@ class WanModelLoader(HFModelLoaderMixin):
         return _verified("vae", loaded, part, names.base_model)
 
     def _load_transformer(
-        self, part: str, names: Any, dtypes: Any, quantization: Any, folder: ModelFolder | None
+        self, part: str, base_model: str, file: str | None, dtypes: Any, quantization: Any, stored: Part | None
     ) -> Any:
-        dtype = getattr(dtypes, part, dtypes.transformer)
-        override = getattr(names, f"{part}_model", "")
-        if override:
-            gguf = GGUFQuantizationConfig(compute_dtype=torch.bfloat16) if dtype.is_gguf() else None
-            try:
-                loaded = WanTransformer3DModel.from_single_file(
-                    override,
-                    config=names.base_model,
-                    subfolder=part,
-                    # Not in fp32 while loading: a 14B model would take 56 GB.
-                    torch_dtype=dtype.torch_dtype() or torch.bfloat16,
-                    quantization_config=gguf,
-                )
-            except NotImplementedError as error:  # torch: "Cannot copy out of meta tensor"
-                raise _unusable(part, override, "weights of the transformer are missing in it") from error
-            except Exception as error:  # the boundary to the library: it raises whatever it comes upon
-                raise _unusable(part, override, f"loading failed: {error!r}") from error
+        dtype = _dtype(part, dtypes)
+        if file:
+            loaded = load_transformer_file(part, file, base_model, dtype)
             loaded = self._convert_diffusers_sub_module_to_dtype(loaded, dtype, dtypes.train_dtype, quantization)
-            restore_full_precision(loaded, None)
-            return _verified(part, loaded, None, override)
-        stored = _checked(part, folder)
-        loaded = self._load_diffusers_sub_module(
-            WanTransformer3DModel, dtype, dtypes.train_dtype, names.base_model, part, quantization
-        )
-        restore_full_precision(loaded, stored)
-        return _verified(part, loaded, stored, names.base_model)
+        else:
+            loaded = self._load_diffusers_sub_module(
+                WanTransformer3DModel, dtype, dtypes.train_dtype, base_model, part, quantization
+            )
+        restore_full_precision(loaded, None if dtype.is_gguf() else stored)
+        return _verified(part, loaded, stored, file or base_model)
+
+
+def _dtype(part: str, dtypes: Any) -> Any:
+    return getattr(dtypes, part, dtypes.transformer)
 
 
 def _is_local(name: str) -> bool:
@@ -134,29 +141,38 @@ def _checked(name: str, folder: ModelFolder | None) -> Part | None:
     return folder.parts[name]
 
 
+def _check_transformer(
+    part: str, base_model: str, file: str | None, dtypes: Any, folder: ModelFolder | None
+) -> Part | None:
+    dtype = _dtype(part, dtypes)
+    if file:
+        local = folder.parts[part].config if folder else None
+        config = local or WanTransformer3DModel.load_config(base_model, subfolder=part)
+        return check_transformer_file(part, file, dtype, config)
+    if dtype.is_gguf():
+        fix = f"name a .gguf file as model_name of {part}, or set another weight_dtype"
+        raise unusable(part, base_model, f"the data type is {dtype}, and no GGUF file is named", fix)
+    return _checked(part, folder)
+
+
 def _verified(name: str, module: torch.nn.Module, part: Part | None, source: str) -> torch.nn.Module:
-    """The module, in which every weight was filled, and with numbers. Quantised weights are whole numbers: no NaN."""
+    """The module, in which every weight was filled, and with numbers. Weights in whole numbers have no NaN."""
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
         stored = part.tensors.get(key) if part else None
         reason = ""
         if tensor.is_meta:
             reason = f"{key} is missing"
-        elif tensor.is_floating_point() and tensor.element_size() > 1 and not tensor.isfinite().all():
+        elif not _is_finite(tensor):
             reason = f"{key} holds numbers that are not finite (NaN or infinity) as {tensor.dtype}"
         if reason:
-            raise _unusable(name, stored.file if stored else source, reason)
+            raise unusable(name, stored.file if stored else source, reason)
     return module.requires_grad_(False).eval()
 
 
-def _unusable(name: str, path: Path | str, reason: str) -> UserError:
-    return UserError(
-        f"the model's {name} cannot be used",
-        path=path,
-        reason=reason,
-        fix="download this file again, or take another copy of the model",
-        module="model",
-        context={"part": name},
-    )
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if isinstance(tensor, GGUFParameter):
+        return gguf_is_finite(tensor)
+    return not tensor.is_floating_point() or tensor.element_size() == 1 or bool(tensor.isfinite().all())
 
 
 def _load_scheduler(name: str, variant: WanVariant, folder: ModelFolder | None) -> tuple[Any, float | None]:

@@ -19,7 +19,7 @@ TIME_EMBEDDER = "time_embedder"
 
 
 def restore_full_precision(transformer: Any, part: Part | None) -> None:
-    """Have the weights that diffusers keeps in fp32 in fp32: read again from the files of `part` where there are any.
+    """Have the weights that diffusers keeps in fp32 in fp32: read again from the safetensors of `part`, where given.
 
     Quantised weights are left as they are. The time embedder also leaves autocast, which would compute it in bf16.
     """
@@ -31,7 +31,7 @@ def restore_full_precision(transformer: Any, part: Part | None) -> None:
         value = parameter.data
         if stored is not None:
             with safetensors.safe_open(stored.file, framework="pt") as file:
-                value = file.get_tensor(key)
+                value = file.get_tensor(stored.name)
         parameter.data = value.to(torch.float32)
     embedder = transformer.condition_embedder.time_embedder
     embedder.forward = _without_autocast(embedder.forward)
