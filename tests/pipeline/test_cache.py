@@ -58,6 +58,18 @@ def test_a_second_start_encodes_nothing(make):
     assert stats.cache_size_mb > 0 and stats.avg_access_time > 0
 
 
+def test_where_another_process_fills_the_cache_what_is_not_in_it_is_left_out(make, context, folder):
+    make().epoch()
+    for number in (7, 8):
+        write_sample(folder, number)
+    follower = make(context=replace(context, roster=type(context.roster)(), fills_cache=False))
+    for _ in range(2):
+        assert trained(follower.epoch()) == ALL
+        assert follower.encoded() == ([], [])
+    make().epoch()  # the other process has them now
+    assert trained(follower.epoch()) == Counter(range(1, 9))
+
+
 def test_models_are_made_ready_once_and_only_when_something_is_to_be_encoded(make):
     for expected in (1, 0):
         world = make()

@@ -213,6 +213,10 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
         self._ready: list[dict[str, Any]] = []
         self._at_the_end = False
 
+    def init(self, pipeline: Any, base_seed: int, module_index: int, state: Any) -> None:
+        super().init(pipeline, base_seed, module_index, state)
+        self._module_index = module_index
+
     def get_inputs(self) -> list[str]:
         return [self.resolution_in_name, *self.names]
 
@@ -294,8 +298,10 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
         self._at_the_end = True
         if not self._handed_out and not self._ready:
             check_empty_epoch(self.context, self.batch_size, dropped)
-        # The engine remembers lengths; it has to ask again, since the placeholders came on top.
-        self.clear_item_cache()
+        # The engine remembers lengths; it has to ask again, since the placeholders came on top. Modules behind this one
+        # hand its length on: where several processes share the batches, each one's part of it.
+        for module in self.pipeline.modules[self._module_index :]:
+            module.clear_item_cache()
         report_incomplete(self.context, self.batch_size, placeholders, dropped)
 
     def _loaded(self, bucket: list[_Waiting]) -> list[_Waiting]:

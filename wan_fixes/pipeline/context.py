@@ -40,6 +40,9 @@ class PipelineContext:
         The run's entry in the run database, or None when nobody keeps one.
     seed:
         Every choice made for a sample hangs on this, the variation, and the sample's content.
+    fills_cache:
+        False in a process that starts an epoch after another one which fills the same cache: what is not in it then
+        could not be made, and is left out here as it was there.
     """
 
     settings: Settings
@@ -51,6 +54,7 @@ class PipelineContext:
     metrics: Metrics
     run: Run | None = None
     seed: int = 0
+    fills_cache: bool = True
     roster: SampleRoster = field(default_factory=SampleRoster)
     _temporary: TemporaryDirectory[str] | None = None
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class PipelineContext:
         settings: Settings | None = None,
         run: Run | None = None,
         seed: int = 0,
+        fills_cache: bool = True,
     ) -> PipelineContext:
         """A context whose memory of files lives in `cache_dir` (made when missing); forgotten with it where None."""
         settings = settings or Settings()
@@ -84,6 +89,7 @@ class PipelineContext:
             metrics=Metrics(),
             run=run,
             seed=seed,
+            fills_cache=fills_cache,
             _temporary=temporary,
         )
 

@@ -250,8 +250,23 @@ class ValidatedDiskCache(DiskCache):
         self._counts.asked(hits, misses)
         self.context.metrics.count("cache_hits", hits)
         self.context.metrics.count("cache_misses", misses)
-        if missing:
+        if missing and self.context.fills_cache:
             self._build(missing, len(jobs))
+        elif missing:
+            self._leave_out(missing)
+
+    def _leave_out(self, missing: list[Job]) -> None:
+        """Where another process fills the cache: for this epoch, since that one may make the samples in a later one."""
+        for index in sorted({index for job in missing for index, _ in job.samples}):
+            error = SampleError(
+                "a sample is not in the cache",
+                path=self._path_of(index),
+                reason="the process that fills the cache could not make it",
+                fix="see what that process reported of this file",
+                module=type(self).__name__,
+                context={"this_epoch_only": True},
+            )
+            self._skip(index, error)
 
     def _build(self, missing: list[Job], wanted: int) -> None:
         self.before_cache_fun()

@@ -6,6 +6,7 @@ from wan_fixes.hosts.onetrainer.patches import (
     model_ensure,
     model_types,
     pipeline,
+    ranks,
     registration,
     train_config,
     training_record,
@@ -18,6 +19,7 @@ from wan_fixes.hosts.onetrainer.patching import Patch
 
 PATCHES: tuple[Patch, ...] = (
     *pipeline.PATCHES,
+    *ranks.PATCHES,
     *wan_configuration.PATCHES,  # before the record, which then lies around it and has its refusals
     *training_record.PATCHES,
     *model_types.PATCHES,

@@ -60,9 +60,9 @@ class Training:
         except (WanFixesError, OSError) as error:  # training without a record is better than none
             logger.warning("this training is not recorded: %s", plain(str(error)))
 
-    def new_context(self, cache_dir: str) -> PipelineContext:
+    def new_context(self, cache_dir: str, *, fills_cache: bool = True) -> PipelineContext:
         """A context for one pipeline of this training. It is closed with the training."""
-        context = PipelineContext.create(cache_dir, settings=self.settings, run=self.run)
+        context = PipelineContext.create(cache_dir, settings=self.settings, run=self.run, fills_cache=fills_cache)
         self._contexts.append(context)
         return context
 

@@ -33,6 +33,7 @@ def _around(stock: Callable[..., Any]) -> Callable[..., Any]:
         rewritten = rewrite(arguments["config"], arguments["definition"])
         dataset = stock(*args, **kwargs)
         if rewritten is not None:
+            shielded(_share_between_ranks, dataset, arguments["config"], rewritten[1])
             shielded(_report_first_epoch, dataset, *rewritten, "validation" if is_validation else "training")
         return dataset
 
@@ -54,7 +55,7 @@ def rewrite(config: Any, definition: list[Any]) -> tuple[Training, PipelineConte
         training = trainings.current() or shielded(trainings.begin_unrecorded, config)
         if training is None or not training.settings.validate_pipelines:
             return None
-        context = training.new_context(config.cache_dir)
+        context = training.new_context(config.cache_dir, fills_cache=_ranks(config) < 2 or _is_first_rank())
         call_hooks(training.plugins, "onetrainer_rewrite_pipeline", definition=definition, context=context)
         return training, context
     except WanFixesError:
@@ -63,6 +64,29 @@ def rewrite(config: Any, definition: list[Any]) -> tuple[Training, PipelineConte
         definition[:] = before
         logger.exception("the data pipeline is left as OneTrainer made it, without validation")
         return None
+
+
+def _ranks(config: Any) -> int:
+    """How many processes share this pipeline's batches. Validation has one: its configuration says so."""
+    if not getattr(config, "multi_gpu", False):
+        return 1
+    from modules.util import multi_gpu_util
+
+    return int(multi_gpu_util.world_size())
+
+
+def _is_first_rank() -> bool:
+    """Stock has the first process open an epoch, and fill the cache, before the others."""
+    from modules.util import multi_gpu_util
+
+    return bool(multi_gpu_util.is_master())
+
+
+def _share_between_ranks(dataset: Any, config: Any, context: PipelineContext) -> None:
+    if _ranks(config) > 1:
+        from wan_fixes.hosts.onetrainer import ranks
+
+        ranks.share(dataset, context)
 
 
 def _report_first_epoch(dataset: Any, training: Training, context: PipelineContext, what: str) -> None:
