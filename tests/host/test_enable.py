@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from host.own_host import OwnHost, make_own_host
 from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
+from wan_fixes.hosts.onetrainer.own_package import make_own_package
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    import os
-
-    from host.own_host import make_own_host
-
     yield make_own_host(tmp_path_factory.mktemp("host"), Path(os.environ["WAN_FIXES_ONETRAINER"]))
 
 
@@ -49,6 +50,47 @@ def test_disabling_takes_back_exactly_what_enabling_added(host) -> None:
 
     once_more = host.wan("disable", str(host.checkout))
     assert once_more.returncode == 2 and "not enabled" in once_more.stderr
+
+
+def test_a_checkout_that_was_moved_is_enabled_anew_and_disabling_leaves_nothing(host, tmp_path: Path) -> None:
+    """The environment lies inside the folder and moves along; its packages are taken back where it is now."""
+    before = host.files()
+    assert host.wan("enable", str(host.checkout)).returncode == 0
+    moved = OwnHost(host.checkout.rename(tmp_path / "moved"), host.work)
+    try:
+        started = moved.launch("-c", "import sys; sys.path.insert(0, '.'); import modules")
+        assert f'run `wan enable "{moved.checkout.resolve()}"`' in started.stderr
+        assert moved.wan("enable", str(moved.checkout)).returncode == 0
+        started = moved.launch("-c", "import sys; sys.path.insert(0, '.'); import modules")
+        assert f"is active in {moved.checkout.resolve()}" in started.stderr
+        disabled = moved.wan("disable", str(moved.checkout))
+        assert disabled.returncode == 0, disabled.stderr
+    finally:
+        moved.checkout.rename(host.checkout)
+    assert host.files() == before
+    assert not (host.work / "hosts.json").exists()
+
+
+def test_a_plugin_that_was_installed_enables_without_sources_and_without_an_index(
+    host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = make_own_package(tmp_path)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "installed")]
+    subprocess.run([*pip, str(wheel)], check=True)
+    before = host.files()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))  # `host.wan` sees no index either
+
+    enabled = host.wan("enable", str(host.checkout))
+
+    assert enabled.returncode == 0, enabled.stderr
+    packages = next((host.checkout / "venv").rglob("wan_fixes")).parent
+    for folder in ("wan_fixes", "wan_fixes/ui", "wan_fixes/hosts/onetrainer/presets"):
+        there = {path.relative_to(tmp_path / "installed") for path in (tmp_path / "installed" / folder).rglob("*.*")}
+        assert {str(path) for path in there if path.suffix != ".pyc"} == {
+            str(path.relative_to(packages)) for path in (packages / folder).rglob("*.*") if path.suffix != ".pyc"
+        }
+    assert host.wan("disable", str(host.checkout)).returncode == 0
+    assert host.files() == before
 
 
 def test_a_package_that_would_move_is_refused_and_nothing_is_changed(host, tmp_path: Path) -> None:

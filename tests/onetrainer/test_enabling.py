@@ -211,7 +211,7 @@ def test_what_a_kill_leaves_half_installed_is_listed_and_can_be_taken_back(
         elif arguments[0] == "install":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(enabling, "_pip", pip)
+    monkeypatch.setattr(enabling, "run_pip", pip)
     with pytest.raises(KeyboardInterrupt):
         enable(with_venv, package="some.whl")
     (entry,) = enabled_checkouts()

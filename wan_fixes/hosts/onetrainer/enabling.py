@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
-import re
-import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import wan_fixes
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.bootstrap import PTH_LINE, PTH_NAME
 from wan_fixes.hosts.onetrainer.checkout import (
@@ -24,15 +18,11 @@ from wan_fixes.hosts.onetrainer.checkout import (
     require_checkout,
     run_python,
 )
+from wan_fixes.hosts.onetrainer.own_package import PACKAGE, VERSION, make_own_package
+from wan_fixes.hosts.onetrainer.pip import errors_in, install_trouble, normal_name, read_plan, run_pip, would_move
 from wan_fixes.hosts.onetrainer.state import EnabledCheckout, enabled_checkouts, find_enabled, forget, remember
 from wan_fixes.hosts.onetrainer.symbols import SourceSymbols, read_from
 from wan_fixes.hosts.onetrainer.touch_points import PATCHES, SUBSTITUTION
-
-PACKAGE = "wan-fixes"
-_VERSION = wan_fixes.__version__
-_PIP_TIMEOUT = 1800.0
-_SOURCES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE")
-_SOURCE_FOLDERS = ("wan_fixes", "ui")
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +49,7 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
     python:
         The interpreter of its environment, where that is not found by itself.
     package:
-        What pip installs, a wheel or a requirement; by default this very version, from its sources where they are at
-        hand.
+        What pip installs, a wheel or a requirement; by default this very version, packed from what is running.
 
     Raises
     ------
@@ -80,7 +69,7 @@ def enable(path: Path, *, python: Path | None = None, package: str | None = None
     if entry is not None and package is None and not was_moved and _is_complete(entry, environment):
         return Enabled(checkout, environment.python, True, entry.installed, missing)
     entry = entry or EnabledCheckout(str(checkout), str(environment.python), str(pth))
-    if package is not None or _canonical(environment.packages).get(PACKAGE) != _VERSION:
+    if package is not None or _canonical(environment.packages).get(PACKAGE) != VERSION:
         entry = _install(environment, package, entry)
     remember(entry)
     try:
@@ -172,7 +161,7 @@ def _is_complete(entry: EnabledCheckout, environment: Environment) -> bool:
         pth == environment.site_packages / PTH_NAME
         and pth.is_file()
         and pth.read_text(encoding="utf-8", errors="replace") == PTH_LINE
-        and _canonical(environment.packages).get(PACKAGE) == _VERSION
+        and _canonical(environment.packages).get(PACKAGE) == VERSION
     )
 
 
@@ -183,51 +172,24 @@ def _install(environment: Environment, package: str | None, entry: EnabledChecko
     """Install the plugin, and only if nothing that is there would move; returns the entry with what came in."""
     before = _canonical(environment.packages)
     with tempfile.TemporaryDirectory(prefix="wan-fixes-") as temporary:
-        requirement = package or _own_package(Path(temporary))
+        requirement = package or str(make_own_package(Path(temporary)))
         constraints = Path(temporary) / "constraints.txt"
         pinned = {name: version for name, version in before.items() if name != PACKAGE}
         constraints.write_text("".join(f"{name}=={v}\n" for name, v in sorted(pinned.items())), encoding="utf-8")
         common = ["--constraint", str(constraints), "--disable-pip-version-check", "--no-input", requirement]
         report = Path(temporary) / "report.json"
-        _pip(environment, ["install", "--dry-run", "--report", str(report), *common], _would_move)
-        planned = {_normal(item["metadata"]["name"]): item["metadata"]["version"] for item in _read_plan(report)}
+        run_pip(environment, ["install", "--dry-run", "--report", str(report), *common], install_trouble)
+        planned = read_plan(report)
         moved = [f"{name} {before[name]} → {planned[name]}" for name in planned if name in pinned]
         if moved:
-            raise _would_move(", ".join(moved))
+            raise would_move(", ".join(moved))
         # On the list before it is done: what a kill leaves half installed can be taken back.
         entry = replace(entry, installed=entry.installed | planned)
         remember(entry)
-        _pip(environment, ["install", "--quiet", *common], _not_installed)
+        run_pip(environment, ["install", "--quiet", *common], install_trouble)
         if PACKAGE in before and PACKAGE not in planned:  # the same version, but another build of it was asked for
-            _pip(environment, ["install", "--quiet", "--force-reinstall", "--no-deps", *common], _not_installed)
+            run_pip(environment, ["install", "--quiet", "--force-reinstall", "--no-deps", *common], install_trouble)
     return entry
-
-
-def _own_package(temporary: Path) -> str:
-    """What pip can install to get this very version: a wheel of the sources where they are at hand."""
-    root = Path(wan_fixes.__file__).resolve().parent.parent
-    if not (root / "setup.cfg").is_file():
-        return f"{PACKAGE}=={_VERSION}"
-    # From a copy: building leaves folders beside the sources, and ships deleted files when those are old.
-    copy = temporary / "source"
-    copy.mkdir()
-    for name in _SOURCES:
-        if (root / name).is_file():
-            shutil.copy2(root / name, copy / name)
-    for name in _SOURCE_FOLDERS:
-        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-    arguments = ["-m", "pip", "wheel", "--quiet", "--no-deps", *isolation, "--wheel-dir", str(temporary), str(copy)]
-    done = run_python(Path(sys.executable), arguments, timeout=_PIP_TIMEOUT)
-    wheel = next(temporary.glob("*.whl"), None)
-    if done.returncode != 0 or wheel is None:
-        raise UserError(
-            "the plugin's own package cannot be built",
-            path=root,
-            reason=last_line(done.stderr) or "pip made no wheel",
-            fix="name a wheel with --package",
-        )
-    return str(wheel)
 
 
 def _uninstall(environment: Environment, installed: dict[str, str]) -> None:
@@ -238,7 +200,7 @@ def _uninstall(environment: Environment, installed: dict[str, str]) -> None:
     leave = [name for name in ours if name in there and name not in needed]
     if leave:
         arguments = ["uninstall", "--yes", "--quiet", "--disable-pip-version-check", *leave]
-        _pip(environment, arguments, _not_uninstalled)
+        run_pip(environment, arguments, _not_uninstalled)
 
 
 # Asked of the environment itself: which of the named packages does one need that is not named?
@@ -265,65 +227,13 @@ def _needed_by_others(environment: Environment, ours: list[str]) -> set[str]:
         raise _not_uninstalled(last_line(done.stderr)) from error
 
 
-# pip
-
-
-def _pip(environment: Environment, arguments: list[str], trouble: Callable[[str], UserError]) -> None:
-    done = run_python(environment.python, ["-m", "pip", *arguments], timeout=_PIP_TIMEOUT)
-    if done.returncode == 0:
-        return
-    if "No module named pip" in done.stderr:
-        raise UserError(
-            "OneTrainer's environment has no pip",
-            path=environment.python,
-            reason=last_line(done.stderr),
-            fix=f'run "{environment.python}" -m ensurepip, and try again',
-        )
-    raise trouble(_errors(f"{done.stdout}\n{done.stderr}") or f"pip ended with {done.returncode}")
-
-
-def _read_plan(report: Path) -> Iterable[dict[str, dict[str, str]]]:
-    try:
-        return json.loads(report.read_text(encoding="utf-8"))["install"]
-    except (OSError, ValueError, KeyError) as error:
-        raise _not_installed("pip gave no report: it is older than 22.2") from error
-
-
-def _errors(output: str) -> str:
-    """What pip says went wrong: its error lines, and which requirements stand against each other."""
-    lines = [line.strip() for line in output.splitlines()]
-    told = [line for line in lines if line.startswith("ERROR: ") or " depends on " in line or "(constraint)" in line]
-    return "; ".join(line.removeprefix("ERROR: ") for line in dict.fromkeys(told)) or last_line(output)
-
-
-def _would_move(reason: str) -> UserError:
-    return UserError(
-        "the plugin does not fit into OneTrainer's environment",
-        reason=reason,
-        fix="nothing was changed; update OneTrainer, or report this with the lines above",
-    )
-
-
-def _not_installed(reason: str) -> UserError:
-    return UserError(
-        "the plugin cannot be installed",
-        reason=reason,
-        fix="look at pip's message, and run `wan enable` again",
-    )
-
-
-def _not_uninstalled(reason: str) -> UserError:
+def _not_uninstalled(output: str) -> UserError:
     return UserError(
         "the plugin cannot be uninstalled",
-        reason=reason,
+        reason=errors_in(output),
         fix="it is switched off already; run `wan disable` again to remove its packages",
     )
 
 
 def _canonical(packages: dict[str, str]) -> dict[str, str]:
-    return {_normal(name): version for name, version in packages.items()}
-
-
-def _normal(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return {normal_name(name): version for name, version in packages.items()}
