@@ -7,8 +7,10 @@
 #   --gpu    the tests that need a CUDA device too
 #   --host   the engine and pipeline tests on the real MGDS too, and the tests inside OneTrainer.
 #            WAN_FIXES_MGDS and WAN_FIXES_ONETRAINER name checkouts of the two; WAN_FIXES_HOST_PYTHON the interpreter that
-#            has their requirements (default: the virtual environment). Unset ones are read from lines NAME=VALUE of
-#            ~/.config/wan-fixes/hosts, and what is in neither is skipped.
+#            has their requirements (default: the virtual environment). For the tests inside the WAN fork,
+#            WAN_FIXES_ONETRAINER_FORK names its checkout, WAN_FIXES_HOST_FORK_PYTHON the interpreter that has its
+#            requirements, WAN_FIXES_MGDS_FORK the MGDS of its time (default: WAN_FIXES_MGDS). Unset ones are read from
+#            lines NAME=VALUE of ~/.config/wan-fixes/hosts, and what is in neither is skipped.
 #
 #   PYTHON   the interpreter to make the virtual environment with (default: python3)
 set -euo pipefail
@@ -41,11 +43,14 @@ if [ "$host" = yes ]; then
     if [ -f "$hosts_file" ]; then
         while IFS='=' read -r name value; do
             case "$name" in
-                WAN_FIXES_MGDS | WAN_FIXES_ONETRAINER | WAN_FIXES_HOST_PYTHON) [ -n "${!name:-}" ] || export "$name=$value" ;;
+                WAN_FIXES_MGDS | WAN_FIXES_ONETRAINER | WAN_FIXES_HOST_PYTHON | \
+                    WAN_FIXES_ONETRAINER_FORK | WAN_FIXES_HOST_FORK_PYTHON | WAN_FIXES_MGDS_FORK)
+                    [ -n "${!name:-}" ] || export "$name=$value"
+                    ;;
             esac
         done < "$hosts_file"
     fi
-    for name in WAN_FIXES_MGDS WAN_FIXES_ONETRAINER; do
+    for name in WAN_FIXES_MGDS WAN_FIXES_ONETRAINER WAN_FIXES_ONETRAINER_FORK; do
         [ -n "${!name:-}" ] || echo "== $name is not set: the tests that need it are skipped"
     done
 fi

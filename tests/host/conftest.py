@@ -1,4 +1,4 @@
-"""Finds the checkouts that WAN_FIXES_ONETRAINER and WAN_FIXES_MGDS name; without them every test here is skipped."""
+"""Finds the checkouts that WAN_FIXES_ONETRAINER and WAN_FIXES_MGDS name; without them the tests here are skipped."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
+NEEDS = ("WAN_FIXES_ONETRAINER", "WAN_FIXES_MGDS")
+"""What a file of tests needs, unless it has a `NEEDS` of its own."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = [name for name in ("WAN_FIXES_ONETRAINER", "WAN_FIXES_MGDS") if not os.environ.get(name)]
     for item in items:
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker(pytest.mark.host)
+        needs = getattr(item.getparent(pytest.Module).obj, "NEEDS", NEEDS)
+        missing = [name for name in needs if not os.environ.get(name)]
         if missing:
             item.add_marker(pytest.mark.skip(reason=f"no real host: {' and '.join(missing)} not set"))
 

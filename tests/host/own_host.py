@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +56,12 @@ class OwnHost:
         return _git(self.checkout, "status", "--short", "--untracked-files=all")
 
 
-def make_own_host(folder: Path, onetrainer: Path) -> OwnHost:
-    """Copy what git tracks in `onetrainer`, and make an environment that sees the packages of the running one."""
+def make_own_host(folder: Path, onetrainer: Path, *, python: Path | None = None, mgds: Path | None = None) -> OwnHost:
+    """Copy what git tracks in `onetrainer`, and make an environment that sees the packages of another one.
+
+    That other one is the running Python's, or that of `python`; MGDS is `mgds`, or what WAN_FIXES_MGDS names.
+    """
+    base = str(python or sys.executable)
     checkout = folder / "One Trainer"  # with a blank, as users have it
     checkout.mkdir(parents=True)
     archive = subprocess.run(["git", "-C", str(onetrainer), "archive", "HEAD"], check=True, stdout=subprocess.PIPE)
@@ -66,14 +69,18 @@ def make_own_host(folder: Path, onetrainer: Path) -> OwnHost:
     _git(checkout, "init", "--quiet")
     _git(checkout, "add", "--all")
     _git(checkout, "-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "--quiet", "-m", "stock")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / "venv")], check=True)
-    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([str(find_python(checkout)), "-c", ask], check=True, capture_output=True, text=True)
-    mgds = Path(os.environ["WAN_FIXES_MGDS"]) / "src"
-    lines = [f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})", str(mgds)]
-    Path(own.stdout.strip(), "aaa_host.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    subprocess.run([base, "-m", "venv", "--without-pip", str(checkout / "venv")], check=True)
+    packages = _site_packages(base)
+    lines = [f"import site; site.addsitedir({packages!r})", str((mgds or Path(os.environ["WAN_FIXES_MGDS"])) / "src")]
+    own = Path(_site_packages(str(find_python(checkout))), "aaa_host.pth")
+    own.write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "settings.json").write_text("{}", encoding="utf-8")
     return OwnHost(checkout, folder)
+
+
+def _site_packages(python: str) -> str:
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _git(checkout: Path, *arguments: str) -> str:
