@@ -6,11 +6,12 @@
 #   --full   every kill, fuzz and mutation too
 #   --gpu    the tests that need a CUDA device too
 #   --host   the engine and pipeline tests on the real MGDS too, and the tests inside OneTrainer.
-#            WAN_FIXES_MGDS and WAN_FIXES_ONETRAINER name checkouts of the two; WAN_FIXES_HOST_PYTHON the interpreter that
-#            has their requirements (default: the virtual environment). For the tests inside the WAN fork,
-#            WAN_FIXES_ONETRAINER_FORK names its checkout, WAN_FIXES_HOST_FORK_PYTHON the interpreter that has its
-#            requirements, WAN_FIXES_MGDS_FORK the MGDS of its time (default: WAN_FIXES_MGDS). Unset ones are read from
-#            lines NAME=VALUE of ~/.config/wan-fixes/hosts, and what is in neither is skipped.
+#            WAN_FIXES_MGDS and WAN_FIXES_ONETRAINER name checkouts of the two, WAN_FIXES_ONETRAINER_OLDER one of an older
+#            OneTrainer, in which the tests run again; WAN_FIXES_HOST_PYTHON the interpreter that has their requirements
+#            (default: .venv-host, which is made). For the tests inside the WAN fork, WAN_FIXES_ONETRAINER_FORK names its
+#            checkout, WAN_FIXES_HOST_FORK_PYTHON the interpreter that has its requirements, WAN_FIXES_MGDS_FORK the MGDS
+#            of its time (default: WAN_FIXES_MGDS). Unset ones are read from lines NAME=VALUE of
+#            ~/.config/wan-fixes/hosts, and what is in neither is skipped.
 #
 #   PYTHON   the interpreter to make the virtual environment with (default: python3)
 set -euo pipefail
@@ -43,14 +44,14 @@ if [ "$host" = yes ]; then
     if [ -f "$hosts_file" ]; then
         while IFS='=' read -r name value; do
             case "$name" in
-                WAN_FIXES_MGDS | WAN_FIXES_ONETRAINER | WAN_FIXES_HOST_PYTHON | \
+                WAN_FIXES_MGDS | WAN_FIXES_ONETRAINER | WAN_FIXES_ONETRAINER_OLDER | WAN_FIXES_HOST_PYTHON | \
                     WAN_FIXES_ONETRAINER_FORK | WAN_FIXES_HOST_FORK_PYTHON | WAN_FIXES_MGDS_FORK)
                     [ -n "${!name:-}" ] || export "$name=$value"
                     ;;
             esac
         done < "$hosts_file"
     fi
-    for name in WAN_FIXES_MGDS WAN_FIXES_ONETRAINER WAN_FIXES_ONETRAINER_FORK; do
+    for name in WAN_FIXES_MGDS WAN_FIXES_ONETRAINER WAN_FIXES_ONETRAINER_OLDER WAN_FIXES_ONETRAINER_FORK; do
         [ -n "${!name:-}" ] || echo "== $name is not set: the tests that need it are skipped"
     done
 fi
@@ -66,11 +67,16 @@ markers=""
 env -u WAN_FIXES_MGDS -u WAN_FIXES_ONETRAINER "$VENV_PYTHON" -m pytest -q "${workers[@]}" -m "not host$markers" "$@"
 
 if [ "$host" = yes ] && [ -n "${WAN_FIXES_MGDS:-}" ]; then
+    . .ci/host_venv.sh
+    prepare_host_venv
     echo "== pytest on the real MGDS"
     export PYTHONPATH="$WAN_FIXES_MGDS/src:$PWD${PYTHONPATH:+:$PYTHONPATH}"
-    # One after the other: the engine's tests import mgds anew, which the modules of a host do not survive.
-    for tests in "tests/engine tests/pipeline" tests/host; do
-        # shellcheck disable=SC2086 # the words are folders
-        "${WAN_FIXES_HOST_PYTHON:-$VENV_PYTHON}" -m pytest -q "${workers[@]}" -m "${markers# and }" $tests "$@"
-    done
+    host_pytest=("$WAN_FIXES_HOST_PYTHON" -m pytest -q "${workers[@]}" -m "${markers# and }")
+    # Not in one run with the host's: these tests import mgds anew, which the modules of a host do not survive.
+    "${host_pytest[@]}" tests/engine tests/pipeline "$@"
+    "${host_pytest[@]}" tests/host "$@"
+    if [ -n "${WAN_FIXES_ONETRAINER_OLDER:-}" ]; then
+        echo "== pytest inside the older OneTrainer"
+        env -u WAN_FIXES_ONETRAINER_FORK WAN_FIXES_ONETRAINER="$WAN_FIXES_ONETRAINER_OLDER" "${host_pytest[@]}" tests/host "$@"
+    fi
 fi
