@@ -1,7 +1,7 @@
 """Lets a CUDA build of torchvision import beside a CPU build of torch. For test environments only.
 
-torchvision registers fake kernels for two compiled operators and raises where they do not exist; declared, they are enough:
-nothing in the tests calls them.
+torchvision registers fake kernels for two compiled operators and raises where they do not exist. Declaring them is
+enough: nothing in the tests calls them.
 """
 
 import importlib.abc
