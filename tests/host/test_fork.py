@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ NEEDS = ("WAN_FIXES_ONETRAINER_FORK", "WAN_FIXES_HOST_FORK_PYTHON")
 
 # What the fork's time calls otherwise than the configurations of the other tests.
 OLDER = {"__version": 10, "output_model_format": "SAFETENSORS"}
+
+GUEST = Path(__file__).resolve().parents[2] / "examples" / "trigger_word"
 
 PREAMBLE = "from util.import_util import script_imports\nscript_imports()\n"
 
@@ -192,6 +196,50 @@ def test_the_pipeline_of_the_forks_wan_keeps_the_forks_own_modules(host: Any, ti
     assert sum("SafePipelineModule" in kind and kind.startswith(own) for kind in outer) == 9
     assert done.stderr.count("SafePipelineModule is of no kind that the pipeline can run") == 1
     assert "is left as OneTrainer made it" not in done.stderr
+
+
+absent = [name for name in ("xvfb-run", "xdotool", "import") if shutil.which(name) is None]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="the clicks go to an X server")
+@pytest.mark.skipif(bool(absent), reason=f"no {', '.join(absent)} (on Debian: xvfb, xdotool, imagemagick)")
+def test_the_tabs_are_in_the_window_and_a_switch_is_saved_at_once(host: Any, tmp_path: Path) -> None:
+    pictures = os.environ.get("WAN_FIXES_PICTURES")
+    folder = Path(pictures) / "fork" if pictures else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = [("tab", "WAN fixes"), ("switch", "Check of model files"), ("note", "ours"), ("tab", "trigger word")]
+    facts = {"task": "look around", "folder": str(folder), "steps": [*steps, ("note", "guest")]}
+    (tmp_path / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    settings = host.work / "settings.json"
+    settings.write_text(json.dumps({"plugin_folders": [str(GUEST)]}), encoding="utf-8")
+    screen = ["xvfb-run", "-a", "-s", "-screen 0 1320x2320x24 -nolisten tcp"]
+    driver = [str(Path(__file__).with_name("window_driver.py")), "ctk", "scripts/train_ui.py"]
+    try:
+        done = subprocess.run(
+            [*screen, str(host.python), *driver, str(tmp_path / "facts.json")],
+            env=host.environment,
+            cwd=host.checkout,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=500,
+            check=False,
+        )
+        saved = json.loads(settings.read_text(encoding="utf-8"))
+    finally:
+        settings.write_text("{}", encoding="utf-8")
+
+    answer = folder / "result.json"
+    assert answer.is_file(), done.stderr[-3000:]
+    result = json.loads(answer.read_text(encoding="utf-8"))
+    assert "failed" not in result, f"{result['failed']}\n{done.stderr[-3000:]}"
+    assert {"general", "cloud", "trigger word", "WAN fixes"} <= set(result["tabs"])
+    assert {"Plugin", "Saved. It holds from the next training on."} <= set(result["ours"])
+    assert any(text.replace("\n", " ").endswith("without it there is no training of WAN") for text in result["ours"])
+    assert saved["check_models"] is False and saved["validate_pipelines"] is True
+    assert "Before every caption goes: ohwx style" in result["guest"]
 
 
 def test_disabling_takes_all_of_it_back(host: Any) -> None:
