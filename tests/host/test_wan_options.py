@@ -73,20 +73,6 @@ def test_latents_of_a_tiled_vae_are_others_to_the_cache(runs: Any, tiny_wan: Pat
     assert described[0] != described[1]
 
 
-def test_muon_takes_the_blocks_where_the_user_names_no_layers(
-    runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path
-) -> None:
-    from modules.util.optimizer import muon_util
-
-    config = runs.configuration(tiny_wan, clips, tmp_path, layer_filter="")
-    model = runs.train(config).trainer.model
-    kinds = muon_util.build_muon_adam_key_fn(model, config)
-
-    assert config.optimizer.muon_hidden_layers is None
-    for name, layer in model.transformer_lora.lora_modules.items():
-        assert {kinds[id(p)] for p in layer.parameters()} == {"muon" if name.startswith("blocks.") else "adam"}
-
-
 def test_in_bf16_the_weights_that_diffusers_keeps_in_fp32_are_kept_to_the_bit(
     runs: Any, tiny_wan: Path, clips: Path, tmp_path: Path
 ) -> None:

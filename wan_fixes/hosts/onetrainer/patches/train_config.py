@@ -19,8 +19,8 @@ _SAMPLING = {"width": 832, "height": 480, "diffusion_steps": 30, "cfg_scale": 5.
 VAE_TILING = "vae_tiling"
 """Whether the VAE works on one tile of a picture after the other: less memory, and slightly other latents."""
 
-_BLOCKS = "blocks"
-"""What the names of the transformer's repeated layers begin with: those that Muon takes by default."""
+_HIDDEN_LAYERS = r"blocks\.\d+\.(attn1|attn2|ffn)\."
+"""The layers whose matrices Muon takes by default. A block's table of shifts and scales is no matrix, and is Adam's."""
 
 
 def extend_train_config(module: ModuleType) -> None:
@@ -94,7 +94,8 @@ def extend_muon(module: ModuleType) -> None:
             if model.model_type.name in VARIANTS and config.optimizer.muon_hidden_layers is None:
                 config = copy.copy(config)
                 config.optimizer = copy.copy(config.optimizer)
-                config.optimizer.muon_hidden_layers = _BLOCKS
+                config.optimizer.muon_hidden_layers = _HIDDEN_LAYERS
+                config.optimizer.muon_adam_regex = True
             return stock(model, config)
 
         return key_function
