@@ -32,6 +32,8 @@ class WanLoRALoader(LoRALoaderMixin):
         if not model_names.lora:
             return
         path = Path(model_names.lora)
+        if not model.experts():  # the converter can be asked without one, and then loads nothing before this
+            raise _unusable(path, "its layers are known by the base model's", "name the base model too")
         if path.is_dir():
             self._load(model, model_names)  # a backup
             model.lora_files = dict.fromkeys(model.experts(), path)

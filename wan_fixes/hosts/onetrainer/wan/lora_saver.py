@@ -9,6 +9,7 @@ import torch
 from modules.modelSaver.mixin.LoRASaverMixin import LoRASaverMixin
 from modules.util.enum.ModelFormat import ModelFormat
 
+from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.lora_files import expert_file
 from wan_fixes.hosts.onetrainer.wan.model import PART_OF, WanModel
 from wan_fixes.hosts.onetrainer.wan.predict import expert_of
@@ -24,6 +25,13 @@ class WanLoRASaver(LoRASaverMixin):
     def save(
         self, model: WanModel, output_model_format: Any, output_model_destination: str, dtype: torch.dtype | None
     ) -> None:
+        offered = model.model_type.supported_lora_formats()
+        if output_model_format not in (*offered, ModelFormat.INTERNAL):
+            raise UserError(
+                f"a WAN LoRA cannot be saved as {output_model_format}",
+                reason="this is no format of a LoRA that other programs read for WAN",
+                fix=f"set output_model_format to {' or '.join(str(kind) for kind in offered)}",
+            )
         if output_model_format == ModelFormat.INTERNAL or model.variant.experts == 1:
             super().save(model, output_model_format, output_model_destination, dtype)
             return
