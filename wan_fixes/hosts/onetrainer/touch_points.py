@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wan_fixes.hosts.onetrainer.patches import (
+    cloud,
     model_ensure,
     model_types,
     pipeline,
@@ -26,6 +27,7 @@ PATCHES: tuple[Patch, ...] = (
     *train_config.PATCHES,
     *registration.PATCHES,
     *model_ensure.PATCHES,
+    *cloud.PATCHES,
     *window.PATCHES,
     *wan_menus.PATCHES,
     *wan_tabs.PATCHES,
