@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
 from wan_fixes.cli.tables import small_table
+
+if TYPE_CHECKING:
+    from wan_fixes.hosts.onetrainer.doctor import Finding
 
 Checkout = Annotated[Path, typer.Argument(metavar="PATH", help="The folder of OneTrainer.")]
 Interpreter = Annotated[
@@ -65,10 +68,27 @@ def doctor(path: Checkout, python: Interpreter = None, as_json: AsJson = False, 
         print_json({"checkout": str(path), "findings": [asdict(finding) for finding in findings], "totals": totals})
     else:
         table = small_table("", "", "found, and what to do")
-        for finding in findings:
+        for finding in _with_touch_points_as_one(findings):
             name = shown(f"{finding.topic}: {finding.name}")
             table.add_row(name, shown(finding.status, _STYLES[finding.status]), why_and_fix(finding.found, finding.fix))
         out.print(table)
-        out.print(", ".join(f"{counts[status]} {status}" for status in _STYLES))
+        out.print(
+            f"{counts['good']} good, {_some(counts['warning'], 'warning')}, {_some(counts['problem'], 'problem')}"
+        )
     if counts["problem"]:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _with_touch_points_as_one(findings: list[Finding]) -> list[Finding]:
+    """For people: all the places that were found in OneTrainer's sources as one; those that were not, each."""
+    found = [finding for finding in findings if finding.topic == "touch points" and finding.status == "good"]
+    if not found:
+        return findings
+    place = findings.index(found[0])
+    what = f"{len(found)} places where the plugin reaches into OneTrainer are as it expects them"
+    rest = [finding for finding in findings if finding not in found]
+    return [*rest[:place], replace(found[0], name="found", found=what), *rest[place:]]
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""`wan doctor`: what a checkout has and lacks for the plugin, and what to do. Changes nothing, imports no torch."""
+"""`wan doctor`: what a checkout has and lacks for the plugin, and what to do. Changes nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ from wan_fixes.hosts.onetrainer.checkout import (
     require_checkout,
     run_python,
 )
-from wan_fixes.hosts.onetrainer.state import find_enabled
+from wan_fixes.hosts.onetrainer.gpu import Devices, ask_torch
+from wan_fixes.hosts.onetrainer.state import enabled_checkouts, find_enabled
 from wan_fixes.hosts.onetrainer.symbols import SourceSymbols, read_from
 from wan_fixes.hosts.onetrainer.touch_points import PATCHES
 from wan_fixes.settings import Settings, settings_path
 
 _GIGABYTE = 1000**3
+_GIBIBYTE = 1024**3  # what the memory of GPUs is counted in
 _LITTLE_DISK = 50 * _GIGABYTE  # a 5B model with its text encoder and a cache of latents
 _LITTLE_MEMORY = 16 * _GIGABYTE
 _PYTHONS = ((3, 10), (3, 13))
@@ -76,13 +78,15 @@ def _checkout(checkout: Path) -> Iterator[Finding]:
     changed = _ask(["git", "-C", str(checkout), "status", "--short", "--untracked-files=no"])
     if changed:
         files = f"changed: {', '.join(line.split()[-1] for line in changed.splitlines()[:5])}"
-        yield Finding("OneTrainer", "sources", "warning", files, "what is changed there may not fit the plugin")
+        yield Finding("OneTrainer", "sources", "warning", files, "if something does not work, look whether that is why")
 
 
 def _plugin(checkout: Path, environment: Environment | None) -> Iterator[Finding]:
     entry = find_enabled(checkout)
     if entry is None:
-        yield Finding("plugin", "enabled", "problem", "no", f'wan enable "{checkout}"')
+        before = _place_before(checkout)
+        found = f"no: it was in {before}, and moved since" if before else "no"
+        yield Finding("plugin", "enabled", "problem", found, f'wan enable "{checkout}"')
     else:
         pth = Path(entry.pth)
         is_there = pth.is_file() and pth.read_text(encoding="utf-8", errors="replace") == PTH_LINE
@@ -101,10 +105,23 @@ def _plugin(checkout: Path, environment: Environment | None) -> Iterator[Finding
         off = [name for name in ("enabled", "validate_pipelines", "check_models") if not getattr(settings, name)]
         found = f"switched off: {', '.join(off)}" if off else "everything is switched on"
         yield Finding(
-            "plugin", "settings", "warning" if off else "good", found, f"see {settings_path()}" if off else ""
+            "plugin",
+            "settings",
+            "warning" if off else "good",
+            found,
+            f"switch it on again in the plugin's tab of OneTrainer's window, or in {settings_path()}" if off else "",
         )
     except UserError as error:
         yield Finding("plugin", "settings", "problem", str(error), error.fix)
+
+
+def _place_before(checkout: Path) -> str | None:
+    """Where a checkout was when the plugin was enabled for it, if its folder was moved with its environment."""
+    for entry in enabled_checkouts():
+        moved = entry.as_moved_to(checkout)
+        if moved is not None and Path(moved.pth).is_relative_to(checkout) and Path(moved.pth).is_file():
+            return entry.path
+    return None
 
 
 def _environment(checkout: Path, environment: Environment) -> Iterator[Finding]:
@@ -115,7 +132,7 @@ def _environment(checkout: Path, environment: Environment) -> Iterator[Finding]:
         "Python",
         "good" if is_known else "problem",
         f"{environment.version}, {environment.python}",
-        "" if is_known else "OneTrainer and the plugin run on Python 3.10 to 3.13",
+        "" if is_known else "make its environment anew with one of Python 3.10 to 3.13: OneTrainer's install script",
     )
     pins = _pins(checkout)
     for name in _WATCHED:
@@ -132,7 +149,8 @@ def _environment(checkout: Path, environment: Environment) -> Iterator[Finding]:
         done = run_python(environment.python, ["-m", "pip", "check", "--disable-pip-version-check"], timeout=120)
         for line in done.stdout.splitlines():
             if line.startswith("wan-fixes "):
-                yield Finding("environment", "requirements", "problem", line, f'wan disable and enable "{checkout}"')
+                fix = f'wan disable "{checkout}", then wan enable "{checkout}"'
+                yield Finding("environment", "requirements", "problem", line, fix)
 
 
 def _touch_points(checkout: Path) -> Iterator[Finding]:
@@ -156,16 +174,32 @@ def _machine(checkout: Path, environment: Environment | None) -> Iterator[Findin
         fix = "name a cache_dir on a local disk in the preset"
         yield Finding("machine", "file system", "warning", f"the checkout lies on {network}, a network drive", fix)
     memory = psutil.virtual_memory().total
-    yield _enough("memory", memory, _LITTLE_MEMORY, "of main memory", "WAN's text encoder alone takes 11 GB in bf16")
-    asked = _ask(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
-    torch = _version_of(environment, "torch") if environment is not None else None
-    if not asked:
-        yield Finding("machine", "GPU", "warning", "no NVIDIA GPU is seen", "on the CPU only tiny models train")
-    elif torch is not None and "+cpu" in torch:
-        fix = "install a CUDA build of torch: run OneTrainer's update.sh or update.bat"
-        yield Finding("machine", "GPU", "problem", f"{asked.splitlines()[0]}, but torch {torch} cannot use it", fix)
-    else:
-        yield Finding("machine", "GPU", "good", "; ".join(asked.splitlines()))
+    little = "take a preset for little memory: WAN's text encoder alone takes 11 GB in bf16"
+    yield _enough("memory", memory, _LITTLE_MEMORY, "of main memory", little)
+    nvidia = _ask(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
+    yield gpu_finding(ask_torch(environment) if environment is not None else None, "; ".join(nvidia.splitlines()))
+
+
+def gpu_finding(devices: Devices | None, nvidia: str) -> Finding:
+    """What there is to train on: what OneTrainer's torch can use, beside what NVIDIA's driver lists.
+
+    `devices` is None where there is no environment to ask.
+    """
+    if devices is None or devices.trouble:
+        why = "there is no environment" if devices is None else f"torch does not answer: {devices.trouble}"
+        found = f"{nvidia}; {why}" if nvidia else f"not known: {why}"
+        return Finding("machine", "GPU", "warning", found, "run OneTrainer's install or update script")
+    torch = f"torch {devices.version}"
+    if devices.gpus:
+        names = "; ".join(f"{name}, {memory / _GIBIBYTE:.0f} GiB" for name, memory in devices.gpus)
+        return Finding("machine", "GPU", "good", f"{names} ({torch}{', ROCm' if devices.rocm else ''})")
+    if devices.has_mps:
+        return Finding("machine", "GPU", "good", f"Apple's, through MPS ({torch})")
+    if nvidia:
+        fix = "update NVIDIA's driver, and run OneTrainer's update.sh or update.bat for a CUDA build of torch"
+        return Finding("machine", "GPU", "problem", f"{nvidia}, but {torch} cannot use it", fix)
+    fix = "without a GPU only tiny models train; if there is one, install its driver and the build of torch for it"
+    return Finding("machine", "GPU", "warning", f"{torch} sees none", fix)
 
 
 def _enough(name: str, size: int, least: int, what: str, fix: str) -> Finding:
@@ -190,10 +224,14 @@ def _version_of(environment: Environment, name: str) -> str | None:
     versions = (version for other, version in environment.packages.items() if _normal(other) == name)
     version = next(versions, None)
     if version is None:
-        question = f"import importlib.util as u; s = u.find_spec({name!r}); print(s.origin or '') if s else None"
+        # Not `origin`: a namespace package, as mgds is, has none.
+        question = (
+            f"import importlib.util as u; s = u.find_spec({name!r})\n"
+            "print(next(iter(s.submodule_search_locations or [s.origin or '']))) if s else None"
+        )
         done = run_python(environment.python, ["-I", "-c", question], timeout=_ASK_SECONDS)
         if done.returncode == 0 and done.stdout.strip():
-            return f"sources in {Path(done.stdout.strip()).parent}"
+            return f"sources in {done.stdout.strip()}"
     return version
 
 
