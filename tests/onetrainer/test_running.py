@@ -19,10 +19,15 @@ json.dump({"cwd": os.getcwd(), "prefix": sys.prefix, "read": read}, open("said.j
 sys.exit(int(os.environ.get("EXIT_CODE", "0")))
 """
 
+LISTS = ("training_concepts/concepts.json", "training_samples/samples.json")  # once the window was opened
+
 
 @pytest.fixture
 def host(with_venv: Path) -> Path:
     (with_venv / "scripts/train.py").write_text(SCRIPT)
+    for name in LISTS:
+        (with_venv / name).parent.mkdir()
+        (with_venv / name).write_text("[]")
     enable(with_venv)
     return with_venv
 
@@ -90,6 +95,43 @@ def test_wan_with_the_plugin_switched_off_is_refused_and_others_run(
     assert run(["train", "--host", str(host), "--config", str(config)]) == 2
     assert "would go on as Stable Diffusion 1.5" in capsys.readouterr().err
     assert run(["train", "--host", str(host), "--config", str(write(config, model_type="FLUX_DEV_1"))]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "unnamed"),
+    [
+        ({}, ["training_concepts/concepts.json", "training_samples/samples.json"], []),
+        ({"concepts": []}, ["training_samples/samples.json"], ["concepts.json"]),
+        ({"concepts": None, "samples": []}, ["training_concepts/concepts.json"], ["samples.json"]),
+        ({"samples": [], "concept_file_name": "my/other.json"}, ["my/other.json"], ["concepts.json"]),
+    ],
+)
+def test_a_preset_that_leans_on_files_of_a_window_that_was_never_opened_is_refused(
+    content: dict[str, object],
+    named: list[str],
+    unnamed: list[str],
+    host: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in LISTS:
+        (host / name).unlink()
+    assert run(["train", "--host", str(host), "--config", str(write(tmp_path / "c.json", **content))]) == 2
+    said_so = capsys.readouterr().err
+    assert "does not say what to train on" in said_so and "open OneTrainer's window once" in said_so
+    assert all(name in said_so for name in named) and not any(name in said_so for name in unnamed)
+    assert not (host / "said.json").exists()
+
+
+def test_files_that_a_preset_names_are_taken_from_the_checkout_or_from_where_they_are(
+    host: Path, tmp_path: Path
+) -> None:
+    for name in LISTS:
+        (host / name).unlink()
+    (host / "here.json").write_text("[]")
+    (tmp_path / "there.json").write_text("[]")
+    names = {"concept_file_name": "here.json", "sample_definition_file_name": str(tmp_path / "there.json")}
+    assert run(["train", "--host", str(host), "--config", str(write(tmp_path / "c.json", **names))]) == 0
 
 
 def test_options_of_the_standalone_host_are_refused(host: Path, tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ from wan_fixes.settings import Settings
 from wan_fixes.wan.variants import VARIANTS
 
 _SCRIPT = "scripts/train.py"
+# What a configuration holds itself, or else the field that names a file with it and that field's default.
+_LISTS = {
+    "concepts": ("concept_file_name", "training_concepts/concepts.json"),
+    "samples": ("sample_definition_file_name", "training_samples/samples.json"),
+}
 
 
 def train_in_checkout(path: Path, config: Path) -> None:
@@ -29,7 +34,7 @@ def train_in_checkout(path: Path, config: Path) -> None:
     ------
     UserError
         When the plugin is not enabled there, or is switched off and the configuration is for WAN; when the
-        configuration cannot be read.
+        configuration cannot be read, or leans on a file that is not there.
     CriticalError
         When OneTrainer ends with an error.
     """
@@ -51,6 +56,7 @@ def train_in_checkout(path: Path, config: Path) -> None:
             reason=f"OneTrainer alone does not know {model_type}, and would go on as Stable Diffusion 1.5",
             fix="set enabled to true in the settings",
         )
+    _require_lists(checkout, config, content)
     with _arguments(config.absolute(), content) as arguments:
         code = _run([entry.python, _SCRIPT, *arguments], checkout)
     if code != 0:
@@ -58,6 +64,23 @@ def train_in_checkout(path: Path, config: Path) -> None:
             "OneTrainer ended with an error",
             reason=f"exit code {code}",
             fix="what it printed last says why",
+        )
+
+
+def _require_lists(checkout: Path, config: Path, content: dict[str, Any]) -> None:
+    """A preset says nothing of the data: stock takes concepts and samples from files that its window writes."""
+    lacking = []
+    for name, (field, default) in _LISTS.items():
+        file = content.get(field, default)
+        if content.get(name) is None and isinstance(file, str) and not (checkout / file).is_file():
+            lacking.append(f"it holds no {name}, and there is no {checkout / file}")
+    if lacking:
+        raise UserError(
+            "the preset does not say what to train on",
+            path=config,
+            reason="; ".join(lacking),
+            fix="put concepts and samples into the preset (the window's Export does so), "
+            "or open OneTrainer's window once, which makes these files, and name your clips there",
         )
 
 
