@@ -79,12 +79,14 @@ def pictures_config(host: Any, work: Path, **changes: Any) -> Path:
     return write_config(host.work / "model", host.work / "pictures", work, **OLDER | changes)
 
 
-def clips_config(model: Path, work: Path, **changes: Any) -> Path:
-    """For the fork's own WAN; without buckets, since it encodes one clip for each of them before it trains."""
+def clips_config(model: Path, work: Path, model_type: str, **changes: Any) -> Path:
+    """Over good clips and a broken one; without buckets, for which these are too small."""
     from host.wan_runs import make_clips, write_configuration
 
-    own = {"model_type": "WAN_2_2", "aspect_ratio_bucketing": False, "resolution": "64"}
-    return write_configuration(model, make_clips(work / "clips"), work, **OLDER | own | changes)
+    clips = make_clips(work / "clips")
+    (clips / "broken.mp4").write_bytes((clips / "clip0.mp4").read_bytes()[:300])
+    own = {"model_type": model_type, "aspect_ratio_bucketing": False}
+    return write_configuration(model, clips, work, **OLDER | own | changes)
 
 
 def latest_run(work: Path) -> Any:
@@ -155,6 +157,38 @@ def test_switched_off_the_fork_dies_of_the_broken_picture(host: Any, tmp_path: P
     assert "wan-fixes" not in done.stderr
 
 
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_broken_clip_is_left_out_of_a_video_models_cache_and_ends_the_forks_own_run(
+    validated: bool, host: Any, tmp_path: Path
+) -> None:
+    """As far as the fork gets: its loss of flow-matching models asks every batch for an item of its own WAN alone."""
+    from host.tiny_hunyuan_video import make_tiny_hunyuan_video
+
+    model = make_tiny_hunyuan_video(tmp_path / "model")
+    full = {"layer_filter": "", "layer_filter_preset": "full", "fallback_train_dtype": "FLOAT_32"}
+    config = clips_config(model, tmp_path, "HUNYUAN_VIDEO", only_cache=True, text_encoder_2={"train": False}, **full)
+    (host.work / "settings.json").write_text(json.dumps({"validate_pipelines": validated}))
+    try:
+        done = train(host, config)
+    finally:
+        (host.work / "settings.json").write_text("{}")
+
+    runs, run = latest_run(tmp_path)
+    if not validated:
+        assert done.returncode != 0 and "broken.mp4" in done.stderr.splitlines()[-1]
+        assert run.status == "failed"
+        return
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert run.status == "finished"
+    assert sorted(Path(sample.path).name for sample in runs.samples(run.id, "valid")) == [
+        f"clip{number}.mp4" for number in range(3)
+    ]
+    (skipped,) = runs.samples(run.id, "skipped")
+    assert Path(skipped.path).name == "broken.mp4" and "moov" in skipped.reason
+    for cache in ("image", "text"):
+        assert len(list((tmp_path / "cache" / cache / "samples").rglob("*.safetensors"))) == 3
+
+
 def test_a_cut_weight_file_is_refused_before_the_forks_wan_makes_do_with_an_invented_model(
     host: Any, tiny_wan: Path, tmp_path: Path
 ) -> None:
@@ -163,7 +197,7 @@ def test_a_cut_weight_file_is_refused_before_the_forks_wan_makes_do_with_an_inve
     weights = model / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
 
-    done = train(host, clips_config(model, tmp_path))
+    done = train(host, clips_config(model, tmp_path, "WAN_2_2"))
 
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
@@ -174,9 +208,10 @@ def test_a_cut_weight_file_is_refused_before_the_forks_wan_makes_do_with_an_inve
 
 
 def test_the_pipeline_of_the_forks_wan_keeps_the_forks_own_modules(host: Any, tiny_wan: Path, tmp_path: Path) -> None:
+    config = clips_config(tiny_wan, tmp_path, "WAN_2_2")
     path = script(host, "show_pipeline", SHOW_PIPELINE)
     try:
-        done = host.launch("scripts/show_pipeline.py", "--config-path", str(clips_config(tiny_wan, tmp_path)))
+        done = host.launch("scripts/show_pipeline.py", "--config-path", str(config))
     finally:
         path.unlink()
 

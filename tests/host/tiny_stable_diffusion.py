@@ -37,7 +37,6 @@ def make_tiny_stable_diffusion(folder: Path) -> Path:
     """Write the model; a few hundred kilobytes."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
     UNet2DConditionModel(
@@ -57,14 +56,11 @@ def make_tiny_stable_diffusion(folder: Path) -> Path:
         norm_num_groups=2,
         latent_channels=4,
     ).save_pretrained(folder / "vae")
-    text = CLIPTextConfig(
-        vocab_size=98, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2
-    )
-    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    tiny_clip_encoder().save_pretrained(folder / "text_encoder")
     DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).save_pretrained(
         folder / "scheduler"
     )
-    _write_tokenizer(folder / "tokenizer")
+    write_clip_tokenizer(folder / "tokenizer")
     index = {
         "_class_name": "StableDiffusionPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],
@@ -77,7 +73,17 @@ def make_tiny_stable_diffusion(folder: Path) -> Path:
     return folder
 
 
-def _write_tokenizer(folder: Path) -> None:
+def tiny_clip_encoder() -> Any:
+    """A `CLIPTextModel` for the tokens of `write_clip_tokenizer`."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    text = CLIPTextConfig(
+        vocab_size=98, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2
+    )
+    return CLIPTextModel(text)
+
+
+def write_clip_tokenizer(folder: Path) -> None:
     """One token for each letter, and one for each letter at a word's end."""
     letters = [chr(code) for code in range(ord("!"), ord("!") + 48)] + [chr(c) for c in range(ord("a"), ord("z") + 1)]
     tokens = [*letters[:48], *(f"{letter}</w>" for letter in letters[:48]), "<|startoftext|>", "<|endoftext|>"]
