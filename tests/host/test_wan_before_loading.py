@@ -77,6 +77,18 @@ def test_the_format_of_an_older_configuration_for_another_model_is_refused(runs:
     assert "set output_model_format to DIFFUSERS_LORA" in said
 
 
+def test_a_number_of_frames_that_no_clip_has_is_refused_before_loading(runs: Any, tmp_path: Path) -> None:
+    assert "frames" in refused(runs, tmp_path, frames="16")
+
+
+def test_a_switch_that_is_passed_over_is_warned_of(runs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from wan_fixes.errors import UserError
+
+    with pytest.raises(UserError, match="no model"):
+        start(runs, tmp_path, text_encoder={"train": True})
+    assert len([record for record in caplog.records if "text encoder is not trained" in record.message]) == 1
+
+
 @pytest.mark.parametrize("model_type", ["WAN_2_1_I2V_14B", "WAN_2_2_I2V_A14B"])
 def test_a_sample_without_an_image_is_refused_where_the_model_needs_one(
     runs: Any, tmp_path: Path, image: Path, model_type: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from wan_fixes.health import plain
 from wan_fixes.hosts.onetrainer.wan.configuration import check_configuration
 from wan_fixes.hosts.onetrainer.wan.sampler import read_image
 from wan_fixes.wan.variants import WanVariant, get_variant
+
+logger = logging.getLogger(__name__)
 
 _PROMPT_SHOWN = 60  # characters
 
@@ -29,6 +32,8 @@ def check_before_loading(config: Any) -> None:
     check_configuration(config, variant)
     _check_output_format(config)
     _check_samples(config, variant)
+    if config.text_encoder.train:
+        logger.warning("WAN's text encoder is not trained: its switch is passed over")
 
 
 def _check_output_format(config: Any) -> None:

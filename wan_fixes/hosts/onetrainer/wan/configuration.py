@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import Any
 
@@ -10,8 +9,6 @@ from wan_fixes.errors import UserError
 from wan_fixes.hosts.onetrainer.wan.predict import distribution
 from wan_fixes.wan.latents import check_frame_count
 from wan_fixes.wan.variants import WanVariant
-
-logger = logging.getLogger(__name__)
 
 
 def check_configuration(config: Any, variant: WanVariant) -> None:
@@ -45,5 +42,3 @@ def check_configuration(config: Any, variant: WanVariant) -> None:
                 reason="its weights are stored as they are quantised, which no optimizer can change",
                 fix=f"train a LoRA, or take full weights and another weight_dtype of {part}",
             )
-    if config.text_encoder.train:
-        logger.warning("WAN's text encoder is not trained: its switch is passed over")

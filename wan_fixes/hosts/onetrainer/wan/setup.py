@@ -53,7 +53,7 @@ class BaseWanSetup(
         """What an optimizer may change of one transformer."""
 
     def setup_optimizations(self, model: WanModel, config: Any) -> None:
-        check_configuration(config, model.variant)
+        check_configuration(config, model.variant)  # again, for the script that measures losses without a trainer
         if len(experts := model.experts()) == 1:
             bounds(model, config, expert_of(experts[0]))  # raises where nothing is left to train
         super().setup_optimizations(model, config)
