@@ -77,6 +77,14 @@ def test_the_format_of_an_older_configuration_for_another_model_is_refused(runs:
     assert "set output_model_format to DIFFUSERS_LORA" in said
 
 
+@pytest.mark.parametrize("method", ["EMBEDDING", "FINE_TUNE_VAE"])
+def test_a_method_by_which_wan_is_not_trained_is_refused(runs: Any, tmp_path: Path, method: str) -> None:
+    said = refused(runs, tmp_path, training_method=method)
+
+    assert method in said
+    assert "LORA" in said
+
+
 def test_a_number_of_frames_that_no_clip_has_is_refused_before_loading(runs: Any, tmp_path: Path) -> None:
     assert "frames" in refused(runs, tmp_path, frames="16")
 

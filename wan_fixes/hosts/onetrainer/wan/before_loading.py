@@ -29,11 +29,24 @@ def check_before_loading(config: Any) -> None:
         Naming the setting or the sample, and what to set instead.
     """
     variant = get_variant(config.model_type.name)
+    _check_training_method(config)
     check_configuration(config, variant)
     _check_output_format(config)
     _check_samples(config, variant)
     if config.text_encoder.train:
         logger.warning("WAN's text encoder is not trained: its switch is passed over")
+
+
+def _check_training_method(config: Any) -> None:
+    """OneTrainer would find no loader for it, and say that None cannot load."""
+    supported = config.model_type.supported_training_methods()
+    if config.training_method not in supported:
+        names = " or ".join(known.name for known in supported)
+        raise UserError(
+            f"WAN cannot be trained by the method {config.training_method.name}",
+            reason="only its transformers are trained",
+            fix=f"set training_method to {names}",
+        )
 
 
 def _check_output_format(config: Any) -> None:
