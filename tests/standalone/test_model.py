@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from wan_fixes.errors import UserError
-from wan_fixes.hosts.standalone.model import load_model
+from wan_fixes.hosts.standalone.model import check_tensors, load_model
 from wan_fixes.hosts.standalone.model_files import check_model_folder
 from wan_fixes.wan.variants import get_variant
 
@@ -407,6 +407,20 @@ def test_a_tokenizer_with_more_tokens_than_the_encoder_is_named(folder):
     error = refused(folder)
     assert "tokens" in error.reason
     assert "tokenizer" in error.path
+
+
+def test_an_image_encoder_is_compared_with_its_configuration_and_with_the_transformer(tiny_wan_i2v, tmp_path):
+    folder = shutil.copytree(tiny_wan_i2v, tmp_path / "model")
+    i2v = get_variant("WAN_2_1_I2V_14B")
+    check_tensors("image_encoder", check_model_folder(folder, i2v).parts["image_encoder"])
+    edit(folder / "image_encoder" / "config.json", patch_size=16)
+    with pytest.raises(UserError, match=r"patch_embedding\.weight has shape") as caught:
+        check_tensors("image_encoder", check_model_folder(folder, i2v).parts["image_encoder"])
+    assert caught.value.path == str(folder / "image_encoder" / "model.safetensors")
+    edit(folder / "image_encoder" / "config.json", hidden_size=64)
+    with pytest.raises(UserError, match="64 numbers, and the transformer takes 32") as caught:
+        check_model_folder(folder, i2v)
+    assert caught.value.path == str(folder / "image_encoder" / "config.json")
 
 
 # --- another model

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.model_files import ModelFolder, Part, check_model_folder
 from wan_fixes.wan.variants import WanVariant, get_variant
+from wan_fixes.wan.weight_files import StoredTensor
 
 logger = logging.getLogger(__name__)
 
@@ -121,14 +122,16 @@ def check_tensors(name: str, part: Part) -> None:
     """Compare the files' headers with what the configuration needs, before any weight is read."""
     try:
         with torch.device("meta"):
-            if name == "text_encoder":
-                cls = _class(name)
+            cls = _class(name)
+            if name in ("text_encoder", "image_encoder"):
                 model = cls(cls.config_class.from_dict(part.config))
             else:
-                model = _class(name).from_config(part.config)
+                model = cls.from_config(part.config)
     except Exception as error:  # the boundary to the libraries: any value may be wrong in a configuration
         raise _broken(name, part.folder / "config.json", f"no model can be made from it: {error!r}") from error
     expected = model.state_dict()
+    if name == "image_encoder":
+        part = replace(part, tensors=_clip_names(part.tensors, expected))
     # Tied weights are one tensor under several names, and a file need hold only one of them.
     names: dict[int, list[str]] = {}
     for key, parameter in model.named_parameters(remove_duplicate=False):
@@ -150,6 +153,20 @@ def check_tensors(name: str, part: Part) -> None:
                 f"{key} has shape {list(stored.shape)}, and config.json makes it {list(tensor.shape)}",
             )
     _check_unused(name, part, model, sorted(part.tensors.keys() - expected.keys()))
+
+
+def _clip_names(stored: dict[str, StoredTensor], expected: Collection[str]) -> dict[str, StoredTensor]:
+    """CLIP's weights by the names that this version of transformers loads them under: newer ones leave out a prefix.
+
+    Older ones also stored the numbers of the positions, which are no weights.
+    """
+    prefix = "vision_model."
+    left_out = "" if any(name.startswith(prefix) for name in expected) else prefix
+    return {
+        name.removeprefix(left_out): tensor
+        for name, tensor in stored.items()
+        if not name.endswith("embeddings.position_ids")
+    }
 
 
 def _check_unused(name: str, part: Part, model: torch.nn.Module, unused: list[str]) -> None:
@@ -210,6 +227,10 @@ def _class(name: str) -> Any:
         from transformers import UMT5EncoderModel
 
         return UMT5EncoderModel
+    if name == "image_encoder":
+        from transformers import CLIPVisionModel
+
+        return CLIPVisionModel
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
     return AutoencoderKLWan if name == "vae" else WanTransformer3DModel

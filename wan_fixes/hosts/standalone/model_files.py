@@ -96,6 +96,8 @@ def check_model_folder(
         checker.check_transformer(name, configs[name])
         checker.check_text_width(configs["text_encoder"], configs[name])
     checker.check_vae(configs["vae"])
+    if variant.has_image_encoder:
+        checker.check_image_encoder(configs["image_encoder"], configs["transformer"])
     parts = {
         name: Part(folder / name, configs[name], {} if name in loaded_elsewhere else checker.read_headers(name))
         for name in names
@@ -248,6 +250,27 @@ class _Checker:
                 "text_encoder",
                 self.folder / "text_encoder" / "config.json",
                 f"its embeddings have {given} numbers, and the transformer takes {wanted}",
+            )
+
+    def check_image_encoder(self, config: dict[str, Any], transformer: dict[str, Any]) -> None:
+        path = self.folder / "image_encoder" / "config.json"
+        kind = config.get("model_type")
+        if kind != "clip_vision_model":
+            raise self.error(
+                "image_encoder", path, f"it describes {kind!r}, and WAN sees images by a clip_vision_model"
+            )
+        given, wanted = config.get("hidden_size", 768), transformer.get("image_dim")
+        if given != wanted:
+            raise self.error(
+                "image_encoder", path, f"its embeddings have {given} numbers, and the transformer takes {wanted}"
+            )
+        processor = self.folder / "image_processor" / "preprocessor_config.json"
+        crop = self.read_json("image_processor", processor).get("crop_size")
+        sides = set(crop.values()) if isinstance(crop, dict) else {crop}
+        size = config.get("image_size", 224)
+        if crop is not None and sides != {size}:
+            raise self.error(
+                "image_processor", processor, f"it crops images to {crop}, and the image encoder takes {size} x {size}"
             )
 
     def boundary_ratio(self, index: dict[str, Any]) -> float | None:

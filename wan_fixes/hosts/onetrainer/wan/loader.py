@@ -67,14 +67,18 @@ class WanModelLoader(HFModelLoaderMixin):
         if _is_local(name):
             elsewhere = [*files, *(["vae"] if model_names.vae_model else [])]
             folder = check_model_folder(name, model.variant, without=without, loaded_elsewhere=elsewhere)
-        stored = {part: _check_transformer(part, name, files.get(part), weight_dtypes, folder) for part in transformers}
+        encoders = ["text_encoder", "vae"] + (["image_encoder"] if model.variant.has_image_encoder else [])
+        stored = {part: _checked(part, folder) for part in encoders if part != "vae" or not model_names.vae_model}
+        for part in transformers:
+            stored[part] = _check_transformer(part, name, files.get(part), weight_dtypes, folder)
         model.model_type = model_type
         model.tokenizer = AutoTokenizer.from_pretrained(name, subfolder="tokenizer", trust_remote_code=False)
         model.noise_scheduler, model.boundary_ratio = _load_scheduler(name, model.variant, folder)
-        model.text_encoder = self._load_text_encoder(name, weight_dtypes, folder)
-        model.vae = self._load_vae(model_names, weight_dtypes, folder)
+        model.text_encoder = self._load_text_encoder(name, weight_dtypes, stored["text_encoder"])
+        model.vae = self._load_vae(model_names, weight_dtypes, stored.get("vae"))
         if model.variant.has_image_encoder:
-            model.image_encoder, model.image_processor = self._load_image_encoder(name, weight_dtypes, folder)
+            model.image_encoder = self._load_image_encoder(name, weight_dtypes, stored["image_encoder"])
+            model.image_processor = CLIPImageProcessor.from_pretrained(name, subfolder="image_processor")
         for part in transformers:
             loaded = self._load_transformer(part, name, files.get(part), weight_dtypes, quantization, stored[part])
             setattr(model, part, loaded)
@@ -84,30 +88,31 @@ class WanModelLoader(HFModelLoaderMixin):
             model.model_spec.title = model.variant.label
             model.model_spec.prediction_type = "flow"
 
-    def _load_text_encoder(self, name: str, dtypes: Any, folder: ModelFolder | None) -> Any:
-        part = _checked("text_encoder", folder)
+    def _load_text_encoder(self, name: str, dtypes: Any, stored: Part | None) -> Any:
         # What UMT5 keeps in fp32 gets this dtype, and with a quantised one everything that is not quantised does.
         kept = dtypes.fallback_train_dtype if dtypes.text_encoder.is_quantized() else DataType.FLOAT_32
-        loaded = self._load_transformers_sub_module(UMT5EncoderModel, dtypes.text_encoder, kept, name, "text_encoder")
-        share_embedding(_verified("text_encoder", loaded, part, name))
+        loaded = self._load_encoder("text_encoder", UMT5EncoderModel, dtypes.text_encoder, kept, name, stored)
+        share_embedding(loaded)
         return loaded
 
-    def _load_image_encoder(self, name: str, dtypes: Any, folder: ModelFolder | None) -> tuple[Any, Any]:
+    def _load_image_encoder(self, name: str, dtypes: Any, stored: Part | None) -> Any:
         dtype = getattr(dtypes, "image_encoder", dtypes.vae)
-        loaded = self._load_transformers_sub_module(CLIPVisionModel, dtype, DataType.FLOAT_32, name, "image_encoder")
-        part = folder.parts["image_encoder"] if folder else None
-        processor = CLIPImageProcessor.from_pretrained(name, subfolder="image_processor")
-        return _verified("image_encoder", loaded, part, name), processor
+        return self._load_encoder("image_encoder", CLIPVisionModel, dtype, DataType.FLOAT_32, name, stored)
 
-    def _load_vae(self, names: Any, dtypes: Any, folder: ModelFolder | None) -> Any:
-        if names.vae_model:
-            loaded = self._load_diffusers_sub_module(AutoencoderKLWan, dtypes.vae, dtypes.train_dtype, names.vae_model)
-            return _verified("vae", loaded, None, names.vae_model)
-        part = _checked("vae", folder)
-        loaded = self._load_diffusers_sub_module(
-            AutoencoderKLWan, dtypes.vae, dtypes.train_dtype, names.base_model, "vae"
-        )
-        return _verified("vae", loaded, part, names.base_model)
+    def _load_encoder(
+        self, part: str, kind: type[Any], dtype: Any, kept: DataType, name: str, stored: Part | None
+    ) -> Any:
+        try:
+            loaded = self._load_transformers_sub_module(kind, dtype, kept, name, part)
+        except AttributeError as error:  # OneTrainer looks for the module of each stored weight
+            reason = f"it holds weights for which {kind.__name__} has no place: {error}"
+            raise unusable(part, stored.folder if stored else name, reason) from error
+        return _verified(part, loaded, stored, name)
+
+    def _load_vae(self, names: Any, dtypes: Any, stored: Part | None) -> Any:
+        name, subfolder = (names.vae_model, None) if names.vae_model else (names.base_model, "vae")
+        loaded = self._load_diffusers_sub_module(AutoencoderKLWan, dtypes.vae, dtypes.train_dtype, name, subfolder)
+        return _verified("vae", loaded, stored, name)
 
     def _load_transformer(
         self, part: str, base_model: str, file: str | None, dtypes: Any, quantization: Any, stored: Part | None
