@@ -103,3 +103,15 @@ def test_a_lora_of_the_same_layers_is_gone_on_from(
     assert before.keys() == after.keys()
     assert all(torch.allclose(before[name], after[name], atol=1e-7) for name in before)
     assert model.lora_files == {"transformer": lora}
+
+
+def test_an_adapter_of_an_expert_that_is_left_out_is_not_left_out_in_silence(
+    runs: Any, tiny_wan_two_experts: Path, clips: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"model_type": "WAN_2_2_T2V_A14B", "backup_before_save": True}
+    runs.train(runs.configuration(tiny_wan_two_experts, clips, tmp_path, **settings))
+    assert "left out" not in caplog.text
+    alone = settings | {"transformer_2": {"include": False}, "continue_last_backup": True, "epochs": 2}
+    runs.train(runs.configuration(tiny_wan_two_experts, clips, tmp_path, **alone))
+
+    assert "weights for transformer_2 are left out" in caplog.text

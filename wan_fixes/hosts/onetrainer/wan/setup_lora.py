@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from wan_fixes.hosts.onetrainer.wan.adapters import load_adapter
 from wan_fixes.hosts.onetrainer.wan.model import WanModel
 from wan_fixes.hosts.onetrainer.wan.precision import TIME_EMBEDDER
 from wan_fixes.hosts.onetrainer.wan.setup import BaseWanSetup
+
+logger = logging.getLogger(__name__)
 
 
 class WanLoRASetup(BaseWanSetup):
@@ -42,6 +45,7 @@ class WanLoRASetup(BaseWanSetup):
                     layer.to(dtype=torch.float32)
             lora.hook_to_module()
             setattr(model, f"{part}_lora", lora)
+        _warn_of_experts_left_out(model)
         model.lora_state_dict = None
         self.encode_empty_prompt(model, config)
         parameters = self.create_parameters(model, config)
@@ -56,3 +60,13 @@ class WanLoRASetup(BaseWanSetup):
             getattr(model, part).requires_grad_(False)
         for part, lora in model.lora_parts():
             self._setup_model_part_requires_grad(part, lora, getattr(config, part), model.train_progress)
+
+
+def _warn_of_experts_left_out(model: WanModel) -> None:
+    """A backup holds both experts' adapters, also where this run has one expert only."""
+    parts = {name.partition(".")[0] for name in model.lora_state_dict or {}} - set(model.experts())
+    if parts:
+        logger.warning(
+            "the LoRA's weights for %s are left out as that expert is, and will not be in what this training saves",
+            " and ".join(sorted(parts)),
+        )
