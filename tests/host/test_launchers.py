@@ -42,7 +42,9 @@ def test_run_cmd_loads_it_and_every_touch_point_that_the_sources_have_is_patched
     from wan_fixes.hosts.onetrainer.touch_points import PATCHES
 
     symbols = SourceSymbols(read_from(host.checkout))
-    missing = sorted(patch.name for patch in PATCHES if symbols.missing(patch))
+    # No module of a window is imported by a script.
+    patches = [patch for patch in PATCHES if not patch.module.startswith("modules.ui.")]
+    missing = sorted(patch.name for patch in patches if symbols.missing(patch))
     script.write_text(
         f"{PREAMBLE}import modules.util.create, modules.trainer.GenericTrainer\nif True:\n    {REPORT}",
         encoding="utf-8",
@@ -73,21 +75,55 @@ def test_a_process_that_is_spawned_loads_it_and_one_of_a_stranger_does_not(host:
     assert host.launch("-c", code).stdout.strip() == "False []"
 
 
-def test_disabled_no_module_of_ours_is_loaded_and_no_symbol_is_wrapped(host: Any, script: Path) -> None:
+# Every function of OneTrainer's modules and their classes whose code lies in our package.
+WRAPPED = (
+    "import sys\n"
+    "def code_of(thing):\n"
+    "    return getattr(getattr(getattr(thing, '__func__', thing), '__code__', None), 'co_filename', '')\n"
+    "def wrapped():\n"
+    "    modules = [module for name, module in list(sys.modules.items()) if name.partition('.')[0] == 'modules']\n"
+    "    classes = [c for module in modules for c in vars(module).values() if isinstance(c, type)]\n"
+    "    return sorted({f'{owner.__name__}.{name}' for owner in (*modules, *classes)\n"
+    "        for name, thing in list(vars(owner).items()) if '/wan_fixes/' in code_of(thing).replace('\\\\', '/')})\n"
+)
+
+
+@pytest.fixture
+def switched_off(host: Any) -> Iterator[None]:
     (host.work / "settings.json").write_text('{"enabled": false}')
+    yield
+    (host.work / "settings.json").write_text("{}")
+
+
+SCRIPT = f"{PREAMBLE}{WRAPPED}import modules.util.create, modules.trainer.GenericTrainer\n"
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_a_script_has_no_wrapped_symbol_and_only_the_watch_for_the_window(host: Any, script: Path) -> None:
+    """The window's tab stays, so that the plugin can be switched on again: its patches wait for that window."""
     script.write_text(
-        f"{PREAMBLE}import sys\nfrom modules.util import create\n"
-        "from modules.dataLoader.mixin.DataLoaderMgdsMixin import DataLoaderMgdsMixin\n"
-        "from modules.trainer.GenericTrainer import GenericTrainer\n"
-        "wrapped = [create.create_model_loader, create.create_model_saver, DataLoaderMgdsMixin._create_mgds,"
-        " GenericTrainer.start, GenericTrainer.train, GenericTrainer.end]\n"
-        "print([f.__qualname__ for f in wrapped if hasattr(f, '__wrapped__')],"
-        " [n for n in sys.modules if n.startswith('wan_fixes.pipeline') or n.endswith('touch_points')])\n",
+        f"{SCRIPT}print(wrapped(), sorted(n for n in sys.modules if n.startswith('wan_fixes.hosts.onetrainer.')))\n",
         encoding="utf-8",
     )
-    try:
-        done = host.launch("scripts/probe.py")
-    finally:
-        (host.work / "settings.json").write_text("{}")
-    assert done.stdout.splitlines()[-1] == "[] []", done.stderr[-3000:]
+    done = host.launch("scripts/probe.py")
+    names = ["arming", "bootstrap", "state", "wan_warning", "window_watch"]
+    expected = [f"wan_fixes.hosts.onetrainer.{name}" for name in names]
+    assert done.stdout.splitlines()[-1] == f"[] {expected}", done.stderr[-3000:]
     assert "wan-fixes" not in done.stderr
+
+
+@pytest.mark.usefixtures("switched_off")
+def test_switched_off_only_the_windows_tab_and_the_warning_are_patched(host: Any, script: Path) -> None:
+    from wan_fixes.hosts.onetrainer.patches.switched_off import PATCHES
+    from wan_fixes.hosts.onetrainer.symbols import SourceSymbols, read_from
+
+    symbols = SourceSymbols(read_from(host.checkout))
+    there = [patch for patch in PATCHES if not symbols.missing(patch)]
+    assert there
+    imports = "".join(f"import {module}\n" for module in sorted({patch.module for patch in there}))
+    report = REPORT.replace("if outcome.message", "if outcome.status == 'applied'")
+    script.write_text(f"{SCRIPT}{imports}print(wrapped())\nif True:\n    {report}", encoding="utf-8")
+    done = host.launch("scripts/probe.py")
+    wrapped, outcomes = done.stdout.splitlines()[-2:]
+    assert outcomes == f"True {sorted(patch.name for patch in there)}", done.stderr[-3000:]
+    assert eval(wrapped) == sorted(patch.needs[0] for patch in there)
