@@ -111,7 +111,7 @@ def place(name):
         return importlib.import_module(name).__file__
     except ModuleNotFoundError as error:
         # What only OneTrainer's environment has, and only the room that is about OneTrainer may need.
-        foreign = error.name.partition(".")[0] in ("modules", "mgds")
+        foreign = error.name.partition(".")[0] in ("modules", "mgds", "gguf")
         if not foreign or not name.startswith("wan_fixes.hosts.onetrainer."):
             raise
         return importlib.util.find_spec(name).origin

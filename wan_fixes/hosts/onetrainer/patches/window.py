@@ -23,7 +23,7 @@ def _extend_qt(module: ModuleType) -> None:
 
 
 def _and_then(
-    add: Callable[[Any, Any, Any], None], module: ModuleType, components: ModuleType
+    add: Callable[[Any, Any, Widgets, Any], None], module: ModuleType, components: ModuleType
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Around the function of a window that makes its tabs: afterwards, those of the plugins."""
 
