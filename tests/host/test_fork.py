@@ -207,6 +207,30 @@ def test_a_cut_weight_file_is_refused_before_the_forks_wan_makes_do_with_an_inve
     assert run.status == "failed"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "scripts/sample.py --base-model-name {model} --prompt x --destination {out}",
+        "scripts/convert_model.py --input-name {model} --output-model-destination {out}",
+    ],
+    ids=["sample.py", "convert_model.py"],
+)
+def test_the_scripts_that_load_a_model_by_themselves_refuse_a_cut_weight_file(
+    command: str, host: Any, tmp_path: Path
+) -> None:
+    model = shutil.copytree(host.work / "model", tmp_path / "model")
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+    parts = [part.format(model=model, out=tmp_path / "out") for part in command.split()]
+    done = host.launch(*parts, "--model-type", "STABLE_DIFFUSION_15")
+
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert "UserError" in last and str(weights) in last and "cut short" in last
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_pipeline_of_the_forks_wan_keeps_the_forks_own_modules(host: Any, tiny_wan: Path, tmp_path: Path) -> None:
     config = clips_config(tiny_wan, tmp_path, "WAN_2_2")
     path = script(host, "show_pipeline", SHOW_PIPELINE)
