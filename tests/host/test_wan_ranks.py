@@ -44,6 +44,7 @@ def run_ranks(
         **{"model_type": "WAN_2_2_T2V_A14B", "multi_gpu": True, "epochs": 3, "timestep_shift": 8.0} | changes,
     )
     script = str(Path(__file__).with_name("wan_rank.py"))
+    (work / "meeting").unlink(missing_ok=True)  # of an earlier run
     running = []
     for rank in range(WORLD):
         command = [sys.executable, script, str(onetrainer), str(config), str(rank), str(WORLD), str(work)]
@@ -136,6 +137,20 @@ def test_without_a_cache_a_clip_that_fails_for_one_process_stops_none_and_is_the
     assert_in_step(ranks)
     for epoch in (1, 2):
         assert sorted(name for rank in ranks for name in clips_of_epoch(rank, epoch)) == sorted({*GOOD} - {"clip1.mp4"})
+
+
+def test_ranks_without_a_cache_go_on_in_the_middle_of_an_epoch_with_the_batches_that_were_due(
+    runs: Any, wan_host: Path, tiny_wan_two_experts: Path, clips: Path, tmp_path: Path
+) -> None:
+    places = (wan_host, tiny_wan_two_experts, clips, tmp_path)
+    common = {"cannot_read": {}, "latent_caching": False, "epochs": 1}
+    first = train_on_ranks(runs, *places, **common, backup_after=2, backup_after_unit="STEP", backup_before_save=False)
+    again = train_on_ranks(runs, *places, **common, continue_last_backup=True)
+
+    for before, after in zip(first, again, strict=True):
+        assert len(before.steps) == 3
+        assert 0 < len(after.steps) < 3
+        assert after.steps == before.steps[-len(after.steps) :]  # steps, clips, expert and noise levels
 
 
 def test_when_one_process_has_nothing_to_train_on_the_others_do_not_wait_for_it(

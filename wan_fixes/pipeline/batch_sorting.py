@@ -217,6 +217,12 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
         super().init(pipeline, base_seed, module_index, state)
         self._module_index = module_index
 
+    def _processes(self) -> int:
+        """How many processes share the batches, as a sampler behind this module knows."""
+        behind = self.pipeline.modules[self._module_index + 1 :]
+        samplers = (module for module in behind if isinstance(module, SerialPipelineModule))
+        return next((int(sampler.world_size) for sampler in samplers if hasattr(sampler, "world_size")), 1)
+
     def get_inputs(self) -> list[str]:
         return [self.resolution_in_name, *self.names]
 
@@ -232,7 +238,8 @@ class SafeInlineAspectBatchSorting(PipelineModule, SerialPipelineModule):
         self._order = list(range(self._get_previous_length(self.resolution_in_name)))
         self._get_rand(variation).shuffle(self._order)
         self._next = 0
-        self._handed_out = self._to_replay = start_index
+        # The engine counts what this process has had; here every process's samples are counted.
+        self.current_index = self._handed_out = self._to_replay = start_index * self._processes()
         self._buckets = {}
         self._ready = []
         self._at_the_end = False
