@@ -39,6 +39,8 @@ class Widgets:
             from PySide6.QtCore import Qt
 
             component.setTextFormat(Qt.TextFormat.PlainText)
+        else:
+            component.configure(justify="left")  # customtkinter centres the lines of a text
         return component
 
     def set_label_text(self, label: Any, text: str) -> None:

@@ -112,6 +112,7 @@ PATCHES: tuple[Patch, ...] = (
             "TrainConfig.default_values",
             "TrainConfig.weight_dtypes",
             "TrainConfig.model_names",
+            "modules.util.enum.ModelType:_MODEL_PARTS",  # without it WAN is not among the model types
         ),
         apply=extend_train_config,
         why="setting for WAN 2.2's second expert and I2V's image encoder",
