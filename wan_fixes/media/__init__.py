@@ -1,6 +1,6 @@
 """Files to frames: probing, planning, decoding, images and folders. Knows no pipeline, no host, no torch."""
 
-from wan_fixes.media.decode import decode_frames
+from wan_fixes.media.decode import Fit, decode_clip, decode_frames
 from wan_fixes.media.folders import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, ScanResult, is_image, is_video, scan_folder
 from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
@@ -14,10 +14,12 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "MAX_PIXELS",
     "VIDEO_EXTENSIONS",
+    "Fit",
     "FramePlan",
     "ScanResult",
     "Verdict",
     "VideoMetadata",
+    "decode_clip",
     "decode_frames",
     "inspect_image",
     "inspect_video",

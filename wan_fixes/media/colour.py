@@ -38,7 +38,7 @@ class Orientation(NamedTuple):
         return self.quarter_turns % 2 == 1
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """A view of `[H, W, C]` turned for display."""
+        """A view of `[H, W]` or `[H, W, C]` turned for display."""
         return np.rot90(picture[:, ::-1] if self.mirrored else picture, self.quarter_turns)
 
 
@@ -58,19 +58,19 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def rgb_conversion(frame: av.VideoFrame) -> dict[str, Any]:
-    """Keyword arguments of `VideoReformatter.reformat` that turn `frame` into RGB with the right colours.
+    """Keyword arguments of `VideoReformatter.reformat` that turn `frame` into planar RGB with the right colours.
 
     Tagged frames are taken at their word. Untagged YUV is BT.709 for HD and BT.601 below, as players guess (mpv's
     `mp_csp_guess_colorspace`); FFmpeg itself would take BT.601 for all, which is off by up to 21 of 255 in HD.
     """
     if frame.format.is_rgb:
-        return {"format": "rgb24"}
+        return {"format": "gbrp"}
     space = int(frame.colorspace)
     if space in _UNTAGGED:
         space = _BT709 if frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT else _BT601
     full = int(frame.color_range) == _FULL or frame.format.name.startswith("yuvj")
     return {
-        "format": "rgb24",
+        "format": "gbrp",
         "src_colorspace": space,
         # RGB has no matrix; but older PyAV skips the conversion's set-up when the two are equal.
         "dst_colorspace": _BT709 if space != _BT709 else _BT601,

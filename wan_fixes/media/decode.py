@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
@@ -14,7 +15,7 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from wan_fixes.media.colour import orientation_of, rgb_conversion
+from wan_fixes.media.colour import Orientation, orientation_of, rgb_conversion
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
 from wan_fixes.media.opening import clock_of, damaged, open_video, reading
 from wan_fixes.media.plan import FramePlan
@@ -25,6 +26,26 @@ from wan_fixes.media.probe import probe
 _SEEK_MARGINS: Final = (0.0, 3.0, 15.0, None)
 
 
+#: Where red, green and blue are in FFmpeg's planar RGB, "gbrp".
+_PLANES: Final = (2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The size in which a clip is delivered: scaled as a whole, and a part of that."""
+
+    #: Height and width in pixels to which the displayed picture is scaled.
+    size: tuple[int, int]
+    #: Top, left, height and width of the part, in pixels of the scaled picture.
+    crop: tuple[int, int, int, int]
+
+    def __post_init__(self) -> None:
+        top, left, height, width = self.crop
+        inside = top >= 0 and left >= 0 and top + height <= self.size[0] and left + width <= self.size[1]
+        if not inside or height < 1 or width < 1:
+            raise ValueError(f"{self.crop = } is no part of {self.size = }")
+
+
 def decode_frames(
     path: str | os.PathLike[str],
     plan: FramePlan,
@@ -32,11 +53,24 @@ def decode_frames(
     deadline: float = DEADLINE_SECONDS,
     max_pixels: int = MAX_PIXELS,
 ) -> npt.NDArray[np.uint8]:
-    """The planned frames as uint8 `[F, H, W, 3]` RGB, turned for display, each exactly the one planned.
+    """`decode_clip` at the clip's own size, as `[F, H, W, 3]`: a view, its channels lie apart in memory."""
+    return np.moveaxis(decode_clip(path, plan, deadline=deadline, max_pixels=max_pixels), 0, -1)
 
-    Only planned frames are converted, so memory is that of the result. `deadline` is in seconds. Raises SampleError
-    when a frame is damaged (in the window, or between the key frame and it: damage spreads), when one is missing, or
-    when time is over.
+
+def decode_clip(
+    path: str | os.PathLike[str],
+    plan: FramePlan,
+    *,
+    fit: Fit | None = None,
+    deadline: float = DEADLINE_SECONDS,
+    max_pixels: int = MAX_PIXELS,
+) -> npt.NDArray[np.uint8]:
+    """The planned frames as uint8 `[3, F, H, W]` RGB, turned for display, each exactly the one planned.
+
+    With `fit` each frame is scaled as it is converted (bilinear, and smoothed where it shrinks), so that no more than
+    one frame exists in its own size: memory is that of the result. `deadline` is in seconds. Raises SampleError when a
+    frame is damaged (in the window, or between the key frame and it: damage spreads), when one is missing, or when
+    time is over.
     """
     if not plan.indices:
         raise ValueError("the plan is empty")
@@ -48,12 +82,12 @@ def decode_frames(
             raise damaged(path, f"it has {len(known)} frames, and frame {max(plan.indices)} is planned")
         timestamps = tuple(known[index] for index in plan.indices) if known else ()
     if not timestamps:
-        return _decode_by_counting(path, plan, clock, max_pixels)
+        return _decode_by_counting(path, plan, fit, clock, max_pixels)
     for margin in _SEEK_MARGINS:
         with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
             stream.thread_type = "AUTO"
             unit = clock_of(stream)
-            frames = _Collector(path, plan, timestamps, unit, max_pixels)
+            frames = _Collector(path, plan, fit, timestamps, unit, max_pixels)
             if margin is not None and plan.indices[0] > 0:
                 container.seek(min(timestamps) - int(margin / unit), stream=stream)
             for frame in _decode_span(container, stream, timestamps, clock):
@@ -93,9 +127,9 @@ def _decode_span(
 
 
 def _decode_by_counting(
-    path: str | os.PathLike[str], plan: FramePlan, clock: Deadline, max_pixels: int
+    path: str | os.PathLike[str], plan: FramePlan, fit: Fit | None, clock: Deadline, max_pixels: int
 ) -> npt.NDArray[np.uint8]:
-    frames = _Collector(path, plan, plan.indices, None, max_pixels)
+    frames = _Collector(path, plan, fit, plan.indices, None, max_pixels)
     with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
         stream.thread_type = "AUTO"
         for number, frame in enumerate(container.decode(stream)):
@@ -113,6 +147,7 @@ class _Collector:
         self,
         path: str | os.PathLike[str],
         plan: FramePlan,
+        fit: Fit | None,
         keys: tuple[int, ...],
         unit: Fraction | None,
         max_pixels: int,
@@ -120,6 +155,7 @@ class _Collector:
         """`keys` tell the planned frames apart: time stamps of `unit` seconds, or counts when `unit` is None."""
         self._path = path
         self._plan = plan
+        self._fit = fit
         self._first_key = keys[0]
         self._unit = unit
         self._max_pixels = max_pixels
@@ -142,17 +178,18 @@ class _Collector:
         orientation = orientation_of(frame)
         if self._pictures is None:
             check_picture_size(self._path, frame.width, frame.height, self._max_pixels)
-            self._size = (frame.width, frame.height)
-            height, width = (frame.width, frame.height) if orientation.swaps_sides else (frame.height, frame.width)
-            self._pictures = np.empty((len(self._plan.indices), height, width, 3), dtype=np.uint8)
+            fit = self._fit or _as_it_is(frame, orientation)
+            self._size, (self._top, self._left, height, width) = fit.size, fit.crop
+            self._pictures = np.empty((3, len(self._plan.indices), height, width), dtype=np.uint8)
         # A clip that changes its size midway is scaled to the first size, as players do.
-        width, height = self._size
+        height, width = self._size[::-1] if orientation.swaps_sides else self._size
         rgb = self._reformatter.reformat(frame, width, height, **rgb_conversion(frame))
-        plane = rgb.planes[0]
-        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
-        picture = orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))
-        for place in places:
-            self._pictures[place] = picture
+        for channel, plane in zip(self._pictures, (rgb.planes[number] for number in _PLANES), strict=True):
+            rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
+            picture = orientation.apply(rows[:, :width])
+            for place in places:
+                shown = channel[place]
+                shown[:] = picture[self._top : self._top + shown.shape[0], self._left : self._left + shown.shape[1]]
 
     def complete(self) -> bool:
         return not self._places
@@ -163,3 +200,8 @@ class _Collector:
             missing = min(place for places in self._places.values() for place in places)
             raise damaged(self._path, f"the frame at {self._plan.times[missing]:.3f} s cannot be decoded")
         return self._pictures
+
+
+def _as_it_is(frame: av.VideoFrame, orientation: Orientation) -> Fit:
+    height, width = (frame.width, frame.height) if orientation.swaps_sides else (frame.height, frame.width)
+    return Fit((height, width), (0, 0, height, width))
