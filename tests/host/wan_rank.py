@@ -63,7 +63,7 @@ def fail_reading(pattern: str) -> None:
     from wan_fixes.errors import SampleError
     from wan_fixes.pipeline import load_video
 
-    decode = load_video.decode_frames
+    decode = load_video.decode_clip
 
     def decode_or_fail(path: Any, *arguments: Any, **options: Any) -> Any:
         if Path(path).match(pattern):
@@ -71,7 +71,7 @@ def fail_reading(pattern: str) -> None:
             raise SampleError("a clip cannot be read", path=path, reason=why, context={"damaged": False})
         return decode(path, *arguments, **options)
 
-    load_video.decode_frames = decode_or_fail
+    load_video.decode_clip = decode_or_fail
 
 
 def train(content: dict[str, Any]) -> dict[str, Any]:

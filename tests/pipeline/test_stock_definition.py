@@ -304,6 +304,13 @@ def test_every_stock_module_of_the_table_is_replaced(networks, contexts, tmp_pat
     assert inline.report.replaced["InlineAspectBatchSorting"] == 1
 
 
+def test_clips_are_decoded_at_their_buckets_size_unless_something_needs_them_whole(networks, contexts, tmp_path):
+    fitted = {"CalcAspect", "ScaleCropImage"}
+    plain, masked = (Trainer(networks, contexts.new(), [], tmp_path, masks=masks).report for masks in (False, True))
+    assert fitted <= set(plain.replaced) and not fitted & set(plain.guarded)
+    assert fitted <= set(masked.guarded) and not fitted & set(masked.replaced)
+
+
 @PRESENT_AND_ABSENT
 def test_unrewritten_the_same_folder_ends_the_run(networks, messy, tmp_path, caching):
     """What the rewriting is for: should stock modules learn to skip a broken clip, this test says so."""

@@ -18,20 +18,31 @@ from PIL import Image
 
 from wan_fixes.hosts.standalone.modules import (
     AspectBucketing,
-    CalcAspect,
     GetFilename,
     ImageToVideo,
     ModifyPath,
     RandomFlip,
-    ScaleCropImage,
     SelectInput,
     SelectRandomText,
     ShuffleTags,
 )
 from wan_fixes.hosts.standalone.modules.bucketing import bucket_sizes, covering_size, nearest_bucket
-from wan_fixes.hosts.standalone.modules.frames import scale
-from wan_fixes.pipeline import PipelineContext, ValidatedCollectPaths, ValidatedImageLoader
-from wan_fixes.pipeline.base import MGDS, OutputPipelineModule, PipelineState
+from wan_fixes.media import Fit, decode_clip, plan_frames, probe
+from wan_fixes.pipeline import (
+    PipelineContext,
+    RobustVideoLoader,
+    ValidatedCollectPaths,
+    ValidatedImageLoader,
+    load_video,
+)
+from wan_fixes.pipeline.base import (
+    MGDS,
+    OutputPipelineModule,
+    PipelineModule,
+    PipelineState,
+    RandomAccessPipelineModule,
+)
+from wan_fixes.pipeline.scale_crop import MeasuredAspect, SafeScaleCrop, scale
 
 CONCEPT: dict[str, Any] = {
     "name": "c",
@@ -71,6 +82,9 @@ class Harness:
     def __init__(self, folder: Path, cache: Path, seed: int = 0) -> None:
         self.folder = folder
         self.context = PipelineContext.create(cache, seed=seed)
+        self.loader = RobustVideoLoader(
+            "image_path", "settings.target_frames", "image", -1.0, 1.0, None, {".mp4"}, context=self.context
+        )
 
     def run(self, modules: list[Any], names: list[str], concept: dict[str, Any], **target: str) -> list[dict[str, Any]]:
         collect = ValidatedCollectPaths(
@@ -80,7 +94,7 @@ class Harness:
             enabled_in_name="enabled",
             path_out_name="image_path",
             concept_out_name="concept",
-            extensions={".png"},
+            extensions={".png", ".mp4"},
             include_postfix=None,
             exclude_postfix=None,
             context=self.context,
@@ -90,12 +104,35 @@ class Harness:
             torch.device("cpu"),
             [{**concept, "path": str(self.folder)}],
             {"target_resolution": "64", "target_frames": "1", **target},
-            [collect, load, ImageToVideo("image", "image"), *modules, OutputPipelineModule(["image_path", *names])],
+            [
+                collect,
+                load,
+                self.loader,
+                ImageToVideo("image", "image"),
+                *modules,
+                OutputPipelineModule(["image_path", *names]),
+            ],
             1,
             PipelineState(1),
         )
         dataset.start_next_epoch()
         return list(dataset)
+
+
+class Keep(PipelineModule, RandomAccessPipelineModule):
+    """The picture as it was loaded, under another name."""
+
+    def length(self) -> int:
+        return int(self._get_previous_length("image"))
+
+    def get_inputs(self) -> list[str]:
+        return ["image"]
+
+    def get_outputs(self) -> list[str]:
+        return ["whole"]
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        return {"whole": self._get_previous_item(variation, "image", index)}
 
 
 def paint(folder: Path, name: str, width: int, height: int, seed: int = 0) -> None:
@@ -109,9 +146,9 @@ def harness(tmp_path: Path) -> Harness:
     return Harness(tmp_path / "pictures", tmp_path / "cache")
 
 
-def bucketing(context: PipelineContext, **options: Any) -> list[Any]:
+def bucketing(harness: Harness, **options: Any) -> list[Any]:
     return [
-        CalcAspect("image", "original_resolution"),
+        MeasuredAspect("image", "original_resolution", loader=harness.loader),
         AspectBucketing(
             quantization=options.pop("quantization", 16),
             resolution_in_name="original_resolution",
@@ -120,52 +157,80 @@ def bucketing(context: PipelineContext, **options: Any) -> list[Any]:
             target_resolutions_override_in_name="concept.image.resolution_override",
             scale_resolution_out_name="scale_resolution",
             crop_resolution_out_name="crop_resolution",
-            context=context,
+            context=harness.context,
             **options,
         ),
     ]
 
 
-def cropping(context: PipelineContext) -> ScaleCropImage:
-    return ScaleCropImage(
-        image_in_name="image",
-        image_out_name="cropped",
+def cropping(harness: Harness) -> SafeScaleCrop:
+    return SafeScaleCrop(
+        names=["image"],
         scale_resolution_in_name="scale_resolution",
         crop_resolution_in_name="crop_resolution",
         enable_crop_jitter_in_name="concept.image.enable_crop_jitter",
-        context=context,
+        crop_offset_out_name="crop_offset",
+        loader=harness.loader,
+        context=harness.context,
     )
 
 
 def test_a_picture_becomes_a_clip_of_one_frame_scaled_and_cropped_from_the_middle(harness):
     paint(harness.folder, "a.png", 100, 50)
-    modules = [*bucketing(harness.context), cropping(harness.context)]
-    names = ["original_resolution", "scale_resolution", "crop_resolution", "cropped", "image"]
+    modules = [Keep(), *bucketing(harness), cropping(harness)]
+    names = ["original_resolution", "scale_resolution", "crop_resolution", "crop_offset", "image", "whole"]
     (item,) = harness.run(modules, names, CONCEPT)
     assert item["original_resolution"] == (1, 50, 100)
     assert item["crop_resolution"] == (1, 48, 96)
     assert item["scale_resolution"] == (1, 48, 96)
-    assert item["cropped"].shape == (3, 1, 48, 96)
-    expected = torch.nn.functional.interpolate(item["image"], size=(48, 96), mode="bilinear", antialias=True)
-    assert torch.equal(item["cropped"], expected)
+    assert item["crop_offset"] == (0, 0)
+    assert item["image"].shape == (3, 1, 48, 96)
+    expected = torch.nn.functional.interpolate(item["whole"], size=(48, 96), mode="bilinear", antialias=True)
+    assert torch.equal(item["image"], expected)
+
+
+def test_a_clip_is_decoded_at_the_size_of_its_bucket_and_never_at_its_own(harness, monkeypatch):
+    from clips import write_clip
+    from painted import paint_frame
+
+    harness.folder.mkdir()
+    pictures = [paint_frame(number, width=200, height=100) for number in range(12)]
+    path = write_clip(harness.folder / "a.mp4", pictures)
+    fits = []
+    decode = load_video.decode_clip
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        fits.append(options["fit"])
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(load_video, "decode_clip", noting)
+    names = ["original_resolution", "crop_resolution", "image"]
+    (item,) = harness.run([*bucketing(harness), cropping(harness)], names, CONCEPT, target_frames="9")
+    assert item["original_resolution"] == (9, 100, 200)
+    assert item["crop_resolution"] == (9, 48, 96)
+    assert fits == [Fit((48, 96), (0, 0, 48, 96))]
+
+    plan = plan_frames(probe(path), count=9, fps=None, rng=harness.context.rng(0, str(path), "window"))
+    expected = decode_clip(path, plan, fit=fits[0])
+    assert torch.equal(item["image"], torch.from_numpy(expected).float() / 255 * 2 - 1)
 
 
 def test_a_fixed_size_is_width_by_height(harness):
     paint(harness.folder, "a.png", 100, 50)
-    (item,) = harness.run(bucketing(harness.context), ["crop_resolution"], CONCEPT, target_resolution="96x32")
+    (item,) = harness.run(bucketing(harness), ["crop_resolution"], CONCEPT, target_resolution="96x32")
     assert item["crop_resolution"] == (1, 32, 96)
 
 
 def test_a_concepts_own_resolution_wins_where_it_is_enabled(harness):
     paint(harness.folder, "a.png", 64, 64)
     concept = changed(image__enable_resolution_override=True, image__resolution_override="32")
-    (item,) = harness.run(bucketing(harness.context), ["crop_resolution"], concept)
+    (item,) = harness.run(bucketing(harness), ["crop_resolution"], concept)
     assert item["crop_resolution"] == (1, 32, 32)
 
 
 def test_without_bucketing_every_clip_becomes_a_square(harness):
     paint(harness.folder, "a.png", 100, 50)
-    modules = bucketing(harness.context, squares_only=True)
+    modules = bucketing(harness, squares_only=True)
     (item,) = harness.run(modules, ["scale_resolution", "crop_resolution"], CONCEPT)
     assert item["crop_resolution"] == (1, 64, 64)
     assert item["scale_resolution"] == (1, 64, 128)
@@ -174,7 +239,7 @@ def test_without_bucketing_every_clip_becomes_a_square(harness):
 def test_one_of_several_targets_is_drawn_for_each_picture(harness):
     for number in range(20):
         paint(harness.folder, f"{number}.png", 32, 32, seed=number)
-    items = harness.run(bucketing(harness.context), ["crop_resolution"], CONCEPT, target_resolution="32, 64")
+    items = harness.run(bucketing(harness), ["crop_resolution"], CONCEPT, target_resolution="32, 64")
     assert {item["crop_resolution"] for item in items} == {(1, 32, 32), (1, 64, 64)}
 
 
@@ -210,9 +275,9 @@ def test_choices_hang_on_content_and_seed_and_not_on_the_place_in_the_list(harne
     concept = changed(image__enable_crop_jitter=True, image__enable_random_flip=True)
 
     def crops(harness: Harness) -> dict[str, torch.Tensor]:
-        modules = [*bucketing(harness.context), cropping(harness.context), flip(harness.context)]
-        items = harness.run(modules, ["cropped", "flipped"], concept, target_resolution="16x16")
-        return {Path(item["image_path"]).name: (item["cropped"], item["flipped"]) for item in items}
+        modules = [*bucketing(harness), cropping(harness), flip(harness.context)]
+        items = harness.run(modules, ["image", "flipped"], concept, target_resolution="16x16")
+        return {Path(item["image_path"]).name: (item["image"], item["flipped"]) for item in items}
 
     before = crops(harness)
     (harness.folder / "0.png").unlink()
@@ -229,13 +294,13 @@ def test_choices_hang_on_content_and_seed_and_not_on_the_place_in_the_list(harne
 def test_crop_jitter_moves_the_window(harness):
     for number in range(12):
         paint(harness.folder, f"{number}.png", 64, 16, seed=5 + number)
-    modules = [*bucketing(harness.context), cropping(harness.context)]
-    names = ["image", "cropped"]
+    modules = [Keep(), *bucketing(harness), cropping(harness)]
+    names = ["whole", "image", "crop_offset"]
     items = harness.run(modules, names, changed(image__enable_crop_jitter=True), target_resolution="16x16")
     offsets = set()
     for item in items:
-        matching = [x for x in range(49) if torch.equal(item["image"][..., x : x + 16], item["cropped"])]
-        assert len(matching) == 1
+        matching = [x for x in range(49) if torch.equal(item["whole"][..., x : x + 16], item["image"])]
+        assert [(0, x) for x in matching] == [item["crop_offset"]]
         offsets.add(matching[0])
     assert len(offsets) > 4
 

@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, VideoMetadata, decode_frames, plan_frames, probe
+from wan_fixes.media import VIDEO_EXTENSIONS, Fit, FramePlan, VideoMetadata, decode_clip, plan_frames, probe
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.pixels import to_range
@@ -66,11 +66,29 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         return [self.video_out_name]
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-        path = self._get_previous_item(variation, self.path_in_name, index)
-        if Path(path).suffix.lower() not in self.supported_extensions:
-            return {self.video_out_name: None}
-        frames = self._decode(path, self._plan(variation, index))
-        return {self.video_out_name: self._to_tensor(frames).to(self.pipeline.device)}
+        return {self.video_out_name: self.load_fitted(variation, index, None)}
+
+    def load_fitted(self, variation: int, index: int, fit: Fit | None) -> torch.Tensor | None:
+        """A clip scaled and cropped while it is decoded, ``[C, F, H, W]``; None when the sample is no video."""
+        path = self.path_of(variation, index)
+        if not self._is_video(path):
+            return None
+        return self._to_tensor(self._decode(path, self._plan(variation, index), fit)).to(self.pipeline.device)
+
+    def resolution(self, variation: int, index: int) -> tuple[int, int, int] | None:
+        """Frames, height and width of a clip, from what is known without decoding; None when it is no video."""
+        path = self.path_of(variation, index)
+        if not self._is_video(path):
+            return None
+        metadata = self.validate_video_metadata(path)
+        return len(self._plan(variation, index).indices), metadata.height, metadata.width
+
+    def path_of(self, variation: int, index: int) -> str:
+        """The sample's file."""
+        return str(self._get_previous_item(variation, self.path_in_name, index))
+
+    def _is_video(self, path: str) -> bool:
+        return Path(path).suffix.lower() in self.supported_extensions
 
     def _plan(self, variation: int, index: int) -> FramePlan:
         if self.frame_plan_in_name is not None:
@@ -78,15 +96,16 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
             assert isinstance(plan, FramePlan), f"{self.frame_plan_in_name} is not a plan: {plan!r}"
             return plan
         assert self.context is not None, "a loader in a pipeline needs the pipeline's context"
-        path = self._get_previous_item(variation, self.path_in_name, index)
+        path = self.path_of(variation, index)
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
         return plan_window(self.context, path, variation, count, self.target_frame_rate)
 
-    def _decode(self, path: str, plan: FramePlan) -> numpy.ndarray[Any, Any]:
+    def _decode(self, path: str, plan: FramePlan, fit: Fit | None = None) -> numpy.ndarray[Any, Any]:
         try:
-            return decode_frames(
+            return decode_clip(
                 path,
                 plan,
+                fit=fit,
                 deadline=self._settings.decode_deadline_seconds,
                 max_pixels=self._settings.max_pixels_per_frame,
             )
@@ -95,7 +114,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
             raise
 
     def _to_tensor(self, frames: numpy.ndarray[Any, Any]) -> torch.Tensor:
-        return to_range(torch.from_numpy(frames).permute(3, 0, 1, 2), self.range_min, self.range_max, self.dtype)
+        return to_range(torch.from_numpy(frames), self.range_min, self.range_max, self.dtype)
 
     # The interface of the seed document: one clip, without a pipeline
 

@@ -23,6 +23,7 @@ from wan_fixes.pipeline.collect_paths import ValidatedCollectPaths
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.disk_cache import ValidatedDiskCache
 from wan_fixes.pipeline.encode_vae import RobustTemporalVAE
+from wan_fixes.pipeline.fit_to_bucket import fit_to_bucket
 from wan_fixes.pipeline.guard import EnhancedSafePipelineModule
 from wan_fixes.pipeline.load_image import ValidatedImageLoader
 from wan_fixes.pipeline.load_video import RobustVideoLoader
@@ -214,6 +215,8 @@ def rewrite_definition(definition: list[Any], context: PipelineContext) -> Rewri
     """
     report = RewriteReport()
     _rewrite(definition, context, report)
+    for name in fit_to_bucket(definition, context, lambda module: _guarded(module, type(module).__name__, context)):
+        report.replaced[name] += report.guarded.pop(name)
     logger.info("pipeline modules: %s", report)
     for name, items in report.not_runnable.items():
         logger.warning(
@@ -258,6 +261,10 @@ def _guard(module: PipelineModule, context: PipelineContext, report: RewriteRepo
         report.not_runnable.setdefault(name, []).extend(module.get_outputs())
         return module
     report.guarded[name] += 1
+    return _guarded(module, name, context)
+
+
+def _guarded(module: PipelineModule, name: str, context: PipelineContext) -> EnhancedSafePipelineModule:
     return EnhancedSafePipelineModule(
         module,
         name,

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from wan_fixes.hosts.standalone.modules import (
     AspectBucketing,
-    CalcAspect,
     EncodePrompt,
     GetFilename,
     ImageToVideo,
     ModifyPath,
     RandomFlip,
     SampleVAEDistribution,
-    ScaleCropImage,
     SelectInput,
     SelectRandomText,
     ShuffleTags,
@@ -39,6 +37,7 @@ from wan_fixes.pipeline import (
     ValidatedImageLoader,
 )
 from wan_fixes.pipeline.base import OutputPipelineModule
+from wan_fixes.pipeline.scale_crop import MeasuredAspect, SafeScaleCrop
 
 if TYPE_CHECKING:
     from wan_fixes.hosts.standalone.model import WanModel
@@ -83,10 +82,21 @@ def build_definition(
     use_part:
         Called with ``vae`` or ``text_encoder`` before a cache needs that part on the training device.
     """
+    loader = RobustVideoLoader(
+        path_in_name="image_path",
+        target_frame_count_in_name="settings.target_frames",
+        video_out_name="image",
+        range_min=DARKEST,
+        range_max=BRIGHTEST,
+        target_frame_rate=model.variant.fps,
+        supported_extensions=VIDEO_EXTENSIONS,
+        context=context,
+        frame_plan_in_name="frame_plan",
+    )
     return [
         _collect(context),
-        _load(model, context),
-        _frames(preset, model, context),
+        _load(model, loader, context),
+        _frames(preset, model, loader, context),
         _prompts(context),
         _encode(model, context),
         _cache(preset, context, use_part) if preset.latent_caching else _sort(_MADE, context),
@@ -111,7 +121,7 @@ def _collect(context: PipelineContext) -> list[Any]:
     ]
 
 
-def _load(model: WanModel, context: PipelineContext) -> list[Any]:
+def _load(model: WanModel, loader: RobustVideoLoader, context: PipelineContext) -> list[Any]:
     return [
         ValidatedImageLoader(
             path_in_name="image_path",
@@ -128,24 +138,14 @@ def _load(model: WanModel, context: PipelineContext) -> list[Any]:
             target_frame_rate=model.variant.fps,
             context=context,
         ),
-        RobustVideoLoader(
-            path_in_name="image_path",
-            target_frame_count_in_name="settings.target_frames",
-            video_out_name="image",
-            range_min=DARKEST,
-            range_max=BRIGHTEST,
-            target_frame_rate=model.variant.fps,
-            supported_extensions=VIDEO_EXTENSIONS,
-            context=context,
-            frame_plan_in_name="frame_plan",
-        ),
+        loader,
         ImageToVideo(in_name="image", out_name="image"),
     ]
 
 
-def _frames(preset: Preset, model: WanModel, context: PipelineContext) -> list[Any]:
+def _frames(preset: Preset, model: WanModel, loader: RobustVideoLoader, context: PipelineContext) -> list[Any]:
     return [
-        CalcAspect(image_in_name="image", resolution_out_name="original_resolution"),
+        MeasuredAspect("image", "original_resolution", loader=loader),
         AspectBucketing(
             quantization=model.variant.spatial_multiple,
             resolution_in_name="original_resolution",
@@ -157,12 +157,13 @@ def _frames(preset: Preset, model: WanModel, context: PipelineContext) -> list[A
             squares_only=not preset.aspect_ratio_bucketing,
             context=context,
         ),
-        ScaleCropImage(
-            image_in_name="image",
-            image_out_name="image",
+        SafeScaleCrop(
+            names=["image"],
             scale_resolution_in_name="scale_resolution",
             crop_resolution_in_name="crop_resolution",
             enable_crop_jitter_in_name="concept.image.enable_crop_jitter",
+            crop_offset_out_name=None,
+            loader=loader,
             context=context,
         ),
         RandomFlip(

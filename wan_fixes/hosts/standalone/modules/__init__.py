@@ -1,10 +1,10 @@
-"""The plain pipeline modules between the validated ones: prompts, buckets, cropping, text and latents."""
+"""The plain pipeline modules between the validated ones: prompts, buckets, mirroring, text and latents."""
 
 from __future__ import annotations
 
-from wan_fixes.hosts.standalone.modules.bucketing import AspectBucketing, CalcAspect
+from wan_fixes.hosts.standalone.modules.bucketing import AspectBucketing
 from wan_fixes.hosts.standalone.modules.encode_text import EncodePrompt
-from wan_fixes.hosts.standalone.modules.frames import ImageToVideo, RandomFlip, ScaleCropImage
+from wan_fixes.hosts.standalone.modules.frames import ImageToVideo, RandomFlip
 from wan_fixes.hosts.standalone.modules.latents import SampleVAEDistribution
 from wan_fixes.hosts.standalone.modules.prompts import (
     GetFilename,
@@ -16,14 +16,12 @@ from wan_fixes.hosts.standalone.modules.prompts import (
 
 __all__ = [
     "AspectBucketing",
-    "CalcAspect",
     "EncodePrompt",
     "GetFilename",
     "ImageToVideo",
     "ModifyPath",
     "RandomFlip",
     "SampleVAEDistribution",
-    "ScaleCropImage",
     "SelectInput",
     "SelectRandomText",
     "ShuffleTags",

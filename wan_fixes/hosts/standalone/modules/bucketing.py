@@ -20,25 +20,6 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 
 
-class CalcAspect(SampleModule):
-    """The size of a picture ``[C, H, W]`` or clip ``[C, F, H, W]``, without its channels."""
-
-    def __init__(self, image_in_name: str, resolution_out_name: str) -> None:
-        super().__init__()
-        self.image_in_name = image_in_name
-        self.resolution_out_name = resolution_out_name
-
-    def get_inputs(self) -> list[str]:
-        return [self.image_in_name]
-
-    def get_outputs(self) -> list[str]:
-        return [self.resolution_out_name]
-
-    def make(self, read: SampleReader) -> dict[str, Any]:
-        image = read(self.image_in_name)
-        return {self.resolution_out_name: tuple(image.shape[1:])}
-
-
 class AspectBucketing(SampleModule):
     """The bucket of each clip: the size to scale to, and the size to crop out of that.
 
