@@ -87,12 +87,27 @@ def test_the_first_stream_of_moving_pictures_is_taken_not_the_cover(tmp_path: Pa
     assert (metadata.width, metadata.height, metadata.frame_count) == (96, 64, 8)
 
 
-def test_pixels_that_are_not_square_are_warned_of(tmp_path: Path):
-    path = write_clip(tmp_path / "wide.mp4", _pictures(8), options={"preset": "veryfast", "aspect": "16:9"})
-    with av.open(str(path)) as container:
-        assert container.streams.video[0].sample_aspect_ratio != 1
-    (warning,) = probe(path).warnings
-    assert "not square" in warning
+@pytest.mark.parametrize(
+    ("aspect", "size"), [("32:27", (114, 64)), ("8:9", (96, 72)), ("1:1", (96, 64))], ids=["wider", "higher", "square"]
+)
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_pixels_that_are_not_square_are_stretched_as_players_do(tmp_path: Path, aspect: str, size, degrees: int):
+    """The aspect is that of one pixel; 96x64 are stored."""
+    path = write_clip(tmp_path / "wide.mp4", _pictures(8), options={"preset": "veryfast", "aspect": aspect})
+    set_rotation(path, degrees)
+    metadata = probe(path)
+    shown = size if degrees == 0 else size[::-1]
+    assert (metadata.width, metadata.height, metadata.warnings) == (*shown, ())
+    pictures = decode_frames(path, plan_frames(metadata, count=8, fps=None), deadline=10)
+    assert pictures.shape == (8, shown[1], shown[0], 3)
+
+
+def test_an_aspect_that_cannot_be_is_passed_over_with_a_warning(tmp_path: Path):
+    path = write_clip(tmp_path / "thin.mp4", _pictures(8), options={"preset": "veryfast", "aspect": "6:1"})
+    metadata = probe(path)
+    assert (metadata.width, metadata.height) == (96, 64)
+    (warning,) = metadata.warnings
+    assert "taken as square" in warning
 
 
 def test_a_file_cut_off_after_its_index_gives_the_frames_that_are_there(tmp_path: Path):

@@ -15,11 +15,12 @@ from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from wan_fixes.media.colour import Orientation, orientation_of, rgb_conversion
+from wan_fixes.media.colour import orientation_of, rgb_conversion
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
 from wan_fixes.media.opening import clock_of, damaged, open_video, reading
 from wan_fixes.media.plan import FramePlan
 from wan_fixes.media.probe import probe
+from wan_fixes.media.shape import displayed_size, pixel_aspect_of
 
 #: Seconds before the first planned frame to which is sought. A seek that lands behind its target (MPEG-PS and TS do
 #: that, and open groups of pictures have the same effect) is repeated from farther back, at last from the start.
@@ -65,12 +66,12 @@ def decode_clip(
     deadline: float = DEADLINE_SECONDS,
     max_pixels: int = MAX_PIXELS,
 ) -> npt.NDArray[np.uint8]:
-    """The planned frames as uint8 `[3, F, H, W]` RGB, turned for display, each exactly the one planned.
+    """The planned frames as uint8 `[3, F, H, W]` RGB, each exactly the one planned, as players show them.
 
-    With `fit` each frame is scaled as it is converted (bilinear, and smoothed where it shrinks), so that no more than
-    one frame exists in its own size: memory is that of the result. `deadline` is in seconds. Raises SampleError when a
-    frame is damaged (in the window, or between the key frame and it: damage spreads), when one is missing, or when
-    time is over.
+    That is turned for display, and with square pixels. With `fit` each frame is scaled as it is converted (bilinear,
+    and smoothed where it shrinks), so that no more than one frame exists in its own size: memory is that of the result.
+    `deadline` is in seconds. Raises SampleError when a frame is damaged (in the window, or between the key frame and
+    it: damage spreads), when one is missing, or when time is over.
     """
     if not plan.indices:
         raise ValueError("the plan is empty")
@@ -87,7 +88,7 @@ def decode_clip(
         with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
             stream.thread_type = "AUTO"
             unit = clock_of(stream)
-            frames = _Collector(path, plan, fit, timestamps, unit, max_pixels)
+            frames = _Collector(path, plan, fit, pixel_aspect_of(stream), timestamps, unit, max_pixels)
             if margin is not None and plan.indices[0] > 0:
                 container.seek(min(timestamps) - int(margin / unit), stream=stream)
             for frame in _decode_span(container, stream, timestamps, clock):
@@ -129,9 +130,9 @@ def _decode_span(
 def _decode_by_counting(
     path: str | os.PathLike[str], plan: FramePlan, fit: Fit | None, clock: Deadline, max_pixels: int
 ) -> npt.NDArray[np.uint8]:
-    frames = _Collector(path, plan, fit, plan.indices, None, max_pixels)
     with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
         stream.thread_type = "AUTO"
+        frames = _Collector(path, plan, fit, pixel_aspect_of(stream), plan.indices, None, max_pixels)
         for number, frame in enumerate(container.decode(stream)):
             clock.check()
             frames.take(frame, number)
@@ -148,6 +149,7 @@ class _Collector:
         path: str | os.PathLike[str],
         plan: FramePlan,
         fit: Fit | None,
+        pixel_aspect: Fraction,
         keys: tuple[int, ...],
         unit: Fraction | None,
         max_pixels: int,
@@ -156,6 +158,7 @@ class _Collector:
         self._path = path
         self._plan = plan
         self._fit = fit
+        self._pixel_aspect = pixel_aspect
         self._first_key = keys[0]
         self._unit = unit
         self._max_pixels = max_pixels
@@ -178,7 +181,7 @@ class _Collector:
         orientation = orientation_of(frame)
         if self._pictures is None:
             check_picture_size(self._path, frame.width, frame.height, self._max_pixels)
-            fit = self._fit or _as_it_is(frame, orientation)
+            fit = self._fit or _whole(displayed_size(frame.width, frame.height, self._pixel_aspect, orientation))
             self._size, (self._top, self._left, height, width) = fit.size, fit.crop
             self._pictures = np.empty((3, len(self._plan.indices), height, width), dtype=np.uint8)
         # A clip that changes its size midway is scaled to the first size, as players do.
@@ -202,6 +205,5 @@ class _Collector:
         return self._pictures
 
 
-def _as_it_is(frame: av.VideoFrame, orientation: Orientation) -> Fit:
-    height, width = (frame.width, frame.height) if orientation.swaps_sides else (frame.height, frame.width)
-    return Fit((height, width), (0, 0, height, width))
+def _whole(size: tuple[int, int]) -> Fit:
+    return Fit(size, (0, 0, *size))

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from wan_fixes.errors import SampleError
 from wan_fixes.media.limits import Deadline
 from wan_fixes.media.opening import FOREIGN_ERRORS, REENCODE, clock_of, damaged, open_video, reading
+from wan_fixes.media.shape import pixel_aspect_of
 
 #: Codecs of which every packet gives exactly one shown frame. Others (VP8 has hidden frames, Theora and WMV3 repeat
 #: frames by empty packets) are counted by decoding.
@@ -61,7 +62,7 @@ def _header_facts(container: InputContainer, stream: VideoStream) -> dict[str, A
         "containers": container.format.name.split(","),
         "codec": context.name,
         "rate": stream.guessed_rate or stream.average_rate,
-        "pixel_aspect": stream.sample_aspect_ratio or Fraction(1),
+        "pixel_aspect": pixel_aspect_of(stream),
         "transfer": context.color_trc,
     }
 

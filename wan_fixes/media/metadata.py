@@ -12,7 +12,7 @@ class VideoMetadata:
     Hidden frames (cut away by an edit list, or before the first key frame) don't count.
     """
 
-    #: Pixels as displayed, rotation applied.
+    #: Square pixels as displayed, rotation applied.
     width: int
     height: int
     #: Frames per second; the mean for a clip of variable rate.

@@ -13,6 +13,7 @@ from wan_fixes.media.colour import orientation_of
 from wan_fixes.media.index import FrameIndex, read_index
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
 from wan_fixes.media.metadata import VideoMetadata
+from wan_fixes.media.shape import displayed_size, is_plausible
 
 #: Steps between frames may differ by this part of the usual one, or by two units of the container's clock, before
 #: the rate counts as variable.
@@ -39,7 +40,7 @@ def probe(
     frame = index.first_frame
     check_picture_size(path, frame.width, frame.height, max_pixels)
     orientation = orientation_of(frame)
-    width, height = (frame.height, frame.width) if orientation.swaps_sides else (frame.width, frame.height)
+    height, width = displayed_size(frame.width, frame.height, facts["pixel_aspect"], orientation)
 
     first = index.timestamps[0]
     times = tuple(float((stamp - first) * index.time_base) for stamp in index.timestamps)
@@ -51,8 +52,10 @@ def probe(
     if index.missing_packets or len(times) < frames_read:
         promised = frames_read + index.missing_packets
         warnings.append(f"the file is cut off: {len(times)} of {promised} frames are there")
-    if facts["pixel_aspect"] not in (0, 1):
-        warnings.append(f"its pixels are not square ({facts['pixel_aspect']}): the picture will look squeezed")
+    if not is_plausible(facts["pixel_aspect"]):
+        warnings.append(
+            f"its pixels cannot be as far from square as it says ({facts['pixel_aspect']}): taken as square"
+        )
     if facts["transfer"] in _HDR_TRANSFERS:
         warnings.append(f"high dynamic range ({_HDR_TRANSFERS[facts['transfer']]}): colours will look pale")
     suffix = Path(path).suffix.lower().lstrip(".")
