@@ -37,6 +37,21 @@ _CHOICES = {
         "What becomes of a clip that has no caption.",
         {"empty": "trained with an empty prompt", "skip": "left out"},
     ),
+    "short_clips": (
+        "Clips that are too short",
+        "What becomes of a clip with fewer frames than a sample has.",
+        {"skip": "left out", "pad": "last frame held", "loop": "played again from the start"},
+    ),
+    "frame_window": (
+        "Part of a clip that is trained",
+        "Where the frames of a sample come from, in a clip that is longer.",
+        {
+            "random": "drawn for each variation",
+            "start": "its start",
+            "centre": "its middle",
+            "spread": "spread over all of it",
+        },
+    ),
     "incomplete_batches": (
         "Incomplete batches",
         "What becomes of the last clips of a size when they do not fill a batch.",

@@ -20,6 +20,8 @@ from wan_fixes.pipeline import (
     SafeVideoFrameSampler,
 )
 from wan_fixes.pipeline import context as context_module
+from wan_fixes.pipeline.fingerprint import read_recipe
+from wan_fixes.store import make_key
 
 from .toys import Collector, RandomAccess, concept_of, output, samples_of, started
 from .world import make_pipeline
@@ -243,6 +245,35 @@ def test_what_hangs_on_the_settings_puts_no_clip_into_quarantine(contexts, tmp_p
         assert context.quarantine.entries() == []
     with contexts.new_files(tmp_path / "files") as context:
         assert epoch(context, [path]) == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({"short_clips": "pad"}, [*range(20), 19, 19, 19, 19, 19]),
+        ({"short_clips": "loop"}, [*range(20), *range(5)]),
+    ],
+)
+def test_a_short_clip_is_filled_up_where_the_settings_say_so(contexts, tmp_path, rules, expected):
+    path = clip(tmp_path / "a.mp4")
+    with contexts.new_files(tmp_path / "files", **rules) as context:
+        reader = loaded(context, [path], frames=25)
+        assert numbers_in(reader.read("image", 0) * 127.5 + 127.5) == expected
+        assert samples_of(context) == {}
+
+
+def test_the_part_of_a_clip_that_is_trained_is_the_settings_and_part_of_a_samples_key(contexts, tmp_path):
+    path = clip(tmp_path / "a.mp4")
+    keys = set()
+    for window, first in {"start": 0, "centre": 5, "random": None}.items():
+        with contexts.new_files(tmp_path / "files", frame_window=window) as context:
+            reader = loaded(context, [path], frames=9)
+            numbers = numbers_in(reader.read("image", 0) * 127.5 + 127.5)
+            assert numbers == list(range(numbers[0], numbers[0] + 9))
+            assert first is None or numbers[0] == first
+            recipe = read_recipe(reader.pipeline.modules, len(reader.pipeline.modules), ["image"])
+            keys.add(make_key(recipe.key_parts(["image"])))
+    assert len(keys) == 3
 
 
 def test_a_clip_that_vanishes_after_the_check_is_passed_over_and_not_in_quarantine(contexts, tmp_path):

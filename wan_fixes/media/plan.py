@@ -8,7 +8,7 @@ import os
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media.metadata import VideoMetadata
@@ -17,6 +17,8 @@ from wan_fixes.media.metadata import VideoMetadata
 #: stamps are rounded (to 1 ms in Matroska). Small enough to tell 25 from 24 frames per second.
 _SLACK_IN_FRAMES: Final = 0.02
 _LEAST_SLACK_SECONDS: Final = 0.0011
+#: WAN takes 4n + 1 frames.
+_FRAMES_PER_LATENT: Final = 4
 #: Film and video for NTSC run 1000/1001 of the rate that they are named by (23.976, 29.97, 59.94).
 _NTSC: Final = 1000 / 1001
 
@@ -33,17 +35,29 @@ class FramePlan:
     timestamps: tuple[int, ...] | None = None
 
 
+Window = Literal["random", "start", "centre", "spread"]
+ShortClips = Literal["skip", "pad", "loop"]
+
+
 def plan_frames(
-    metadata: VideoMetadata, *, count: int, fps: float | None, rng: random.Random | None = None
+    metadata: VideoMetadata,
+    *,
+    count: int,
+    fps: float | None,
+    rng: random.Random | None = None,
+    window: Window = "random",
+    short_clips: ShortClips = "skip",
 ) -> FramePlan:
-    """Choose a window of `count` frames at `fps` frames per second (None: every frame of the clip, as they come).
+    """Choose `count` frames at `fps` frames per second (None: every frame of the clip, as they come).
 
-    The window starts at a frame drawn by `rng`, or lies in the middle when `rng` is None. Each planned frame is the
-    one on screen at its time, so a slow clip repeats frames and a fast one leaves some out; at the clip's own rate
-    the frames are consecutive. An NTSC clip is sampled at the NTSC sibling of `fps` (23.976 for 24): 0.1 % slower
-    beats a repeated frame.
+    The window starts at a frame drawn by `rng` (in the middle when that is None), at the first, or lies in the middle;
+    or the frames are spread evenly from the first to the last, whatever `fps` says. Each planned frame is the one on
+    screen at its time, so a slow clip repeats frames and a fast one leaves some out; at the clip's own rate the frames
+    are consecutive. An NTSC clip is sampled at the NTSC sibling of `fps` (23.976 for 24): 0.1 % slower beats a
+    repeated frame. Of a clip that is too short, the last frame is held ("pad") or the first comes again ("loop").
 
-    Raises SampleError when the clip is too short, ValueError when `count` or `fps` isn't positive.
+    Raises SampleError when the clip is too short and `short_clips` is "skip", ValueError when `count` or `fps` isn't
+    positive.
     """
     if count < 1 or (fps is not None and not fps > 0):
         raise ValueError(f"{count = } and {fps = } must be positive")
@@ -56,11 +70,16 @@ def plan_frames(
             fix="use it as an image, or replace it by a video",
             module="media",
         )
+    if window == "spread" and len(times) >= count > 1:
+        return _plan(metadata, (round(place * (len(times) - 1) / (count - 1)) for place in range(count)))
     if fps is None:
         starts = len(times) - count + 1
         if starts < 1:
-            raise _too_short(metadata, len(times), None, count)
-        start = _choose(starts, rng)
+            held = _held_out(metadata, range(count), short_clips)
+            if held is None:
+                raise _too_short(metadata, len(times), None, count)
+            return held
+        start = _choose(starts, rng, window)
         return _plan(metadata, range(start, start + count))
 
     rate = fps * _NTSC if _is_ntsc(metadata.fps) and _is_whole(fps) else fps
@@ -70,8 +89,13 @@ def plan_frames(
     latest_start = end - (count - 1) / rate - slack
     starts = bisect.bisect_right(times, latest_start)
     if starts < 1:
-        raise _too_short(metadata, math.ceil((end - slack) * rate), fps, count)
-    first = times[_choose(starts, rng)]
+        cycle = end if short_clips == "loop" else math.inf
+        passing = ((step / rate + slack) % cycle for step in range(count))
+        held = _held_out(metadata, (bisect.bisect_right(times, time) - 1 for time in passing), short_clips)
+        if held is None:
+            raise _too_short(metadata, math.ceil((end - slack) * rate), fps, count)
+        return held
+    first = times[_choose(starts, rng, window)]
     wanted = (first + step / rate + slack for step in range(count))
     return _plan(metadata, (bisect.bisect_right(times, time) - 1 for time in wanted))
 
@@ -85,8 +109,20 @@ def _plan(metadata: VideoMetadata, frames: Iterable[int]) -> FramePlan:
     )
 
 
-def _choose(starts: int, rng: random.Random | None) -> int:
-    return (starts - 1) // 2 if rng is None else rng.randrange(starts)
+def _held_out(metadata: VideoMetadata, frames: Iterable[int], short_clips: ShortClips) -> FramePlan | None:
+    """The plan for a clip that is shorter than the sample; None when it is to be left out."""
+    held = metadata.frame_count
+    if short_clips == "pad":
+        return _plan(metadata, (min(frame, held - 1) for frame in frames))
+    if short_clips == "loop":
+        return _plan(metadata, (frame % held for frame in frames))
+    return None
+
+
+def _choose(starts: int, rng: random.Random | None, window: Window) -> int:
+    if window == "start":
+        return 0
+    return (starts - 1) // 2 if rng is None or window == "centre" else rng.randrange(starts)
 
 
 def _slack(metadata: VideoMetadata) -> float:
@@ -107,10 +143,12 @@ def _is_ntsc(rate: float) -> bool:
 def _too_short(metadata: VideoMetadata, held: int, fps: float | None, needed: int) -> SampleError:
     at_rate = "" if fps is None else f" at {fps:g} fps"
     seconds = (needed - 1) / (fps or metadata.fps)
+    possible = (held - 1) // _FRAMES_PER_LATENT * _FRAMES_PER_LATENT + 1
+    fewer = f"lower frames to {possible}, " if possible > 1 else ""
     return SampleError(
         "clip is too short",
         path=os.fspath(metadata.path) or None,
         reason=f"{held} frame{'' if held == 1 else 's'}{at_rate}, {needed} needed",
-        fix=f"use clips longer than {seconds:.2g} s, or train on fewer frames",
+        fix=f"{fewer}set short_clips to pad or loop, or use clips longer than {seconds:.2g} s",
         module="media",
     )

@@ -11,7 +11,7 @@ from wan_fixes.media.decode import decode_frames
 from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
-from wan_fixes.media.plan import FramePlan, plan_frames
+from wan_fixes.media.plan import FramePlan, ShortClips, Window, plan_frames
 from wan_fixes.media.probe import probe
 
 
@@ -32,10 +32,12 @@ def inspect_video(
     *,
     count: int,
     fps: float | None,
+    window: Window = "centre",
+    short_clips: ShortClips = "skip",
     deadline: float = DEADLINE_SECONDS,
     max_pixels: int = MAX_PIXELS,
 ) -> Verdict:
-    """Whether `path` can give samples of `count` frames at `fps`: probes it and decodes its middle window.
+    """Whether `path` can give samples of `count` frames at `fps`: probes it and decodes one, of several the middle one.
 
     Every frame of the window is decoded and checked for damage, three are converted, so little memory is taken.
     `deadline` is in seconds, for each of the two steps. Raises nothing about the file.
@@ -43,13 +45,16 @@ def inspect_video(
     metadata = None
     try:
         metadata = probe(path, max_pixels=max_pixels, deadline=deadline)
-        plan = plan_frames(metadata, count=count, fps=fps, rng=None)
+        plan, too_short = _plan(metadata, count, fps, window, short_clips)
         decode_frames(path, _first_middle_last(plan), deadline=deadline, max_pixels=max_pixels)
     except SampleError as error:
         return _rejected(path, error, metadata)
     warnings = list(metadata.warnings)
     repeated = count - len(set(plan.indices))
-    if repeated:
+    if too_short:
+        how = "its last frame is held" if short_clips == "pad" else "it begins anew"
+        warnings.append(f"{too_short}: {how}, and {repeated} of {count} frames are repeats")
+    elif repeated:
         warnings.append(
             f"{repeated} of {count} frames are repeats, because it has {metadata.fps:.3g} frames per second"
         )
@@ -65,6 +70,16 @@ def inspect_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS)
     except SampleError as error:
         return _rejected(path, error, None)
     return Verdict(os.fspath(path), "good")
+
+
+def _plan(
+    metadata: VideoMetadata, count: int, fps: float | None, window: Window, short_clips: ShortClips
+) -> tuple[FramePlan, str]:
+    """The plan, and for a clip that is too short and used nevertheless, how many frames it has."""
+    try:
+        return plan_frames(metadata, count=count, fps=fps, window=window), ""
+    except SampleError as error:
+        return plan_frames(metadata, count=count, fps=fps, window=window, short_clips=short_clips), error.reason
 
 
 def _first_middle_last(plan: FramePlan) -> FramePlan:

@@ -49,6 +49,9 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         self.target_frame_rate = target_frame_rate
         self.supported_extensions = {extension.lower() for extension in supported_extensions}
         self.context = context
+        # Here, where the key of a cached sample finds them.
+        self.window = context.settings.frame_window
+        self.short_clips = context.settings.short_clips
 
     def length(self) -> int:
         return int(self._get_previous_length(self.path_in_name))
@@ -91,7 +94,14 @@ def plan_window(context: PipelineContext, path: str, variation: int, count: int,
             error.context.setdefault("damaged", True)
         raise
     try:
-        return plan_frames(metadata, count=count, fps=fps, rng=context.rng(variation, path, "window"))
+        return plan_frames(
+            metadata,
+            count=count,
+            fps=fps,
+            rng=context.rng(variation, path, "window"),
+            window=context.settings.frame_window,
+            short_clips=context.settings.short_clips,
+        )
     except SampleError as error:
         error.path = error.path or path
         raise

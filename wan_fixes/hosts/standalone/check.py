@@ -95,6 +95,8 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
             path,
             count=preset.frames,
             fps=preset.variant.fps,
+            window=settings.frame_window,
+            short_clips=settings.short_clips,
             deadline=settings.decode_deadline_seconds,
             max_pixels=settings.max_pixels_per_frame,
         )
