@@ -55,13 +55,14 @@ def test_json_is_all_there_is_on_stdout(wan: Any, clips: Path, write_preset: Wri
     result = wan("check", preset, "--json")
     assert result.exit_code == 0
     answer = json.loads(result.stdout)
-    assert list(answer) == ["preset", "model_type", "frames", "fps", "files", "totals", "fields"]
+    assert list(answer) == ["preset", "model_type", "frames", "fps", "files", "totals", "spread", "fields"]
     assert answer["preset"] == str(preset)
     assert (answer["model_type"], answer["frames"], answer["fps"]) == ("WAN_2_1_T2V_1_3B", 9, 16)
     assert answer["totals"] == {"good": 1, "warning": 0, "rejected": 1}
     assert {note["field"] for note in answer["fields"]} == {"compile", "no_such_field"}
     (empty, good) = answer["files"]
-    assert list(good) == ["path", "name", "concept", "status", "reason", "fix", "facts"]
+    names = ["path", "name", "concept", "status", "reason", "fix", "facts", "width", "height", "fps", "duration"]
+    assert list(good) == names
     assert (good["path"], good["concept"], good["status"]) == (str(clips / "good.mp4"), "clips", "good")
     assert (empty["status"], empty["reason"]) == ("rejected", "the file is empty")
     assert empty["fix"]
@@ -189,3 +190,26 @@ def test_a_preset_that_cannot_be_used_exits_with_2(wan: Any, tmp_path: Path, tex
     assert str(preset) in result.stderr
     assert reason in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_histograms_show_how_long_and_fast_the_clips_are_and_what_they_are_trained_at(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    from clips import write_clip
+    from painted import paint_frame
+    from PIL import Image
+
+    wide = [paint_frame(number, width=96, height=48) for number in range(60)]
+    write_clip(clips / "wide.mp4", wide, rate=30)
+    write_clip(clips / "short.mp4", wide[:4])
+    (clips / "broken.mp4").write_bytes(b"")
+    Image.new("RGB", (64, 64)).save(clips / "still.png")
+    preset = write_preset(clips, resolution="64")
+
+    spread = json.loads(wan("check", preset, "--json").stdout)["spread"]
+    assert spread["lengths"] == [["2 to 4", 1], ["17 to 32", 2]]  # 24 frames at 16 fps, and 2 seconds
+    assert spread["rates"] == [["16", 2], ["30", 1]]
+    assert spread["buckets"] == [["80x48", 1], ["96x48", 1], ["64x64", 1]]
+
+    shown = wan("check", preset).stdout
+    assert "17 to 32" in shown and "trained at" in shown and "█" in shown

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from wan_fixes.hosts.standalone.bucket_sizes import bucket_sizes, covering_size, nearest_bucket
 from wan_fixes.hosts.standalone.modules import (
     AspectBucketing,
     GetFilename,
@@ -26,7 +27,6 @@ from wan_fixes.hosts.standalone.modules import (
     SelectRandomText,
     ShuffleTags,
 )
-from wan_fixes.hosts.standalone.modules.bucketing import bucket_sizes, covering_size, nearest_bucket
 from wan_fixes.media import Fit, decode_clip, plan_frames, probe
 from wan_fixes.pipeline import (
     PipelineContext,

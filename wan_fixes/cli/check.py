@@ -16,8 +16,10 @@ from wan_fixes.cli.tables import small_table
 if TYPE_CHECKING:
     from wan_fixes.hosts.standalone import Preset
     from wan_fixes.hosts.standalone.check import FileVerdict
+    from wan_fixes.hosts.standalone.clip_spread import ClipSpread
     from wan_fixes.settings import Settings
 
+_BAR_WIDTH = 30  # characters of the longest bar
 _STYLES = {"good": "green", "warning": "yellow", "rejected": "red"}
 _ORDER = tuple(_STYLES)  # what was rejected comes last, next to the summary
 
@@ -32,6 +34,7 @@ def check(
     Exits with 3 when nothing can be trained on.
     """
     from wan_fixes.hosts.standalone import read_preset
+    from wan_fixes.hosts.standalone.clip_spread import clip_spread
     from wan_fixes.hosts.standalone.model_files import check_model_folder
     from wan_fixes.settings import Settings
 
@@ -47,12 +50,14 @@ def check(
                 "fps": preset.variant.fps,
                 "files": [asdict(verdict) for verdict in verdicts],
                 "totals": {status: counts[status] for status in _ORDER},
+                "spread": asdict(clip_spread(preset, verdicts)),
                 "fields": [asdict(note) for note in preset.report],
             }
         )
     else:
         show_notes(preset)
         _show(preset, verdicts, counts)
+        _show_spread(preset, clip_spread(preset, verdicts))
     check_model_folder(preset.base_model_name, preset.variant)
     if not counts["good"] + counts["warning"]:
         err.print("nothing can be trained on")
@@ -99,3 +104,20 @@ def _show(preset: Preset, verdicts: list[FileVerdict], counts: Counter[str]) -> 
     fps = preset.variant.fps
     out.print(f"{len(verdicts)} files for samples of {preset.frames} frames at {fps} fps: ", end="")
     out.print(", ".join(f"{counts[status]} {status}" for status in _ORDER))
+
+
+def _show_spread(preset: Preset, spread: ClipSpread) -> None:
+    """Histograms, so that a preset can be fitted to the clips that there are."""
+    for heading, bars in (
+        (f"frames at {preset.variant.fps} fps", spread.lengths),
+        ("frames per second", spread.rates),
+        ("trained at", spread.buckets),
+    ):
+        if not bars:
+            continue
+        most = max(count for _, count in bars)
+        table = small_table(heading, "files", "", right=(1,))
+        for label, count in bars:
+            table.add_row(shown(label), str(count), shown("█" * max(1, round(_BAR_WIDTH * count / most)), "blue"))
+        out.print()
+        out.print(table)

@@ -25,6 +25,9 @@ class Verdict:
     fix: str = ""
     #: Of a video that could be probed.
     metadata: VideoMetadata | None = None
+    #: Square pixels as shown, of an image or a video that could be measured.
+    width: int | None = None
+    height: int | None = None
 
 
 def inspect_video(
@@ -58,18 +61,19 @@ def inspect_video(
         warnings.append(
             f"{repeated} of {count} frames are repeats, because it has {metadata.fps:.3g} frames per second"
         )
-    if warnings:
-        return Verdict(os.fspath(path), "warning", "; ".join(warnings), metadata=metadata)
-    return Verdict(os.fspath(path), "good", metadata=metadata)
+    status: Literal["good", "warning"] = "warning" if warnings else "good"
+    return Verdict(
+        os.fspath(path), status, "; ".join(warnings), metadata=metadata, width=metadata.width, height=metadata.height
+    )
 
 
 def inspect_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Verdict:
     """Whether `path` can be read as an image. Raises nothing about the file."""
     try:
-        load_image(path, max_pixels=max_pixels)
+        height, width, _ = load_image(path, max_pixels=max_pixels).shape
     except SampleError as error:
         return _rejected(path, error, None)
-    return Verdict(os.fspath(path), "good")
+    return Verdict(os.fspath(path), "good", width=width, height=height)
 
 
 def _plan(
@@ -92,4 +96,5 @@ def _first_middle_last(plan: FramePlan) -> FramePlan:
 
 
 def _rejected(path: str | os.PathLike[str], error: SampleError, metadata: VideoMetadata | None) -> Verdict:
-    return Verdict(os.fspath(path), "rejected", error.reason, error.fix, metadata)
+    width, height = (metadata.width, metadata.height) if metadata else (None, None)
+    return Verdict(os.fspath(path), "rejected", error.reason, error.fix, metadata, width, height)

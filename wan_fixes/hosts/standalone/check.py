@@ -42,6 +42,10 @@ class FileVerdict:
         The path within the concept's folder.
     facts:
         Size, rate, length and codec in words, where they could be measured.
+    width, height:
+        Square pixels as shown; None where they could not be measured.
+    fps, duration:
+        Frames per second and seconds of a clip; None of an image, and where they could not be measured.
     """
 
     path: str
@@ -51,6 +55,10 @@ class FileVerdict:
     reason: str = ""
     fix: str = ""
     facts: str = ""
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    duration: float | None = None
 
 
 def check_files(
@@ -114,6 +122,10 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
         reason="; ".join(verdict.reason for verdict in both if verdict.reason),
         fix="; ".join(verdict.fix for verdict in both if verdict.fix),
         facts=_facts(of_file),
+        width=of_file.width,
+        height=of_file.height,
+        fps=of_file.metadata.fps if of_file.metadata else None,
+        duration=of_file.metadata.duration if of_file.metadata else None,
     )
 
 
