@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from wan_fixes import __version__
-from wan_fixes.cli import cache, check, host, stats, train
+from wan_fixes.cli import cache, check, discover, host, stats, train
 from wan_fixes.cli.console import ExitCode, out, report, set_up_streams
 
 
@@ -56,6 +56,7 @@ def _root(
 
 app.command("train")(train.train)
 app.command("check")(check.check)
+app.command("discover")(discover.discover)
 app.command("stats")(stats.stats)
 app.add_typer(cache.app, name="cache")
 app.command("enable")(host.enable)

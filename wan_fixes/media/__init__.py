@@ -1,7 +1,15 @@
 """Files to frames: probing, planning, decoding, images and folders. Knows no pipeline, no host, no torch."""
 
 from wan_fixes.media.decode import Fit, decode_clip, decode_frames
-from wan_fixes.media.folders import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, ScanResult, is_image, is_video, scan_folder
+from wan_fixes.media.folders import (
+    IMAGE_EXTENSIONS,
+    MASK_POSTFIXES,
+    VIDEO_EXTENSIONS,
+    ScanResult,
+    is_image,
+    is_video,
+    scan_folder,
+)
 from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
@@ -12,6 +20,7 @@ from wan_fixes.media.verdict import Verdict, inspect_image, inspect_video
 __all__ = [
     "DEADLINE_SECONDS",
     "IMAGE_EXTENSIONS",
+    "MASK_POSTFIXES",
     "MAX_PIXELS",
     "VIDEO_EXTENSIONS",
     "Fit",

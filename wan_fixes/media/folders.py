@@ -13,6 +13,9 @@ from typing import Final
 VIDEO_EXTENSIONS: Final = frozenset({".webm", ".mkv", ".flv", ".avi", ".mov", ".wmv", ".mp4", ".mpeg", ".m4v"})
 IMAGE_EXTENSIONS: Final = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
 
+#: Endings of OneTrainer's masks and conditioning images, which are no samples.
+MASK_POSTFIXES: Final = ("-masklabel", "-condlabel")
+
 
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether the name is that of a video; says nothing of the content."""

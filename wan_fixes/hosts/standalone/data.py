@@ -10,12 +10,12 @@ import xxhash
 
 from wan_fixes.errors import NothingUsableError, SampleError
 from wan_fixes.hosts.standalone.checkpoint import Progress
-from wan_fixes.hosts.standalone.definition import MASK_POSTFIXES, build_definition, pipeline_settings
+from wan_fixes.hosts.standalone.definition import build_definition, pipeline_settings
 from wan_fixes.hosts.standalone.devices import Placement
 from wan_fixes.hosts.standalone.host import HostRun
 from wan_fixes.hosts.standalone.model import WanModel
 from wan_fixes.hosts.standalone.preset import Preset
-from wan_fixes.media import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, scan_folder
+from wan_fixes.media import IMAGE_EXTENSIONS, MASK_POSTFIXES, VIDEO_EXTENSIONS, scan_folder
 from wan_fixes.pipeline.base import MGDS, PipelineState, TrainDataLoader
 from wan_fixes.pipeline.upstream import is_collector, unwrap
 from wan_fixes.plugins import call_hooks
@@ -102,7 +102,7 @@ def require_files(preset: Preset) -> None:
     """Raise ``NothingUsableError`` when no concept's folder holds a clip or picture, before any model is loaded."""
     for concept in preset.concepts:
         for file in scan_folder(concept.path, recursive=concept.include_subdirectories).files:
-            is_mask = file.stem.endswith(tuple(MASK_POSTFIXES))
+            is_mask = file.stem.endswith(MASK_POSTFIXES)
             if file.suffix.lower() in {*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS} and not is_mask:
                 return
     folders = ", ".join(concept.path for concept in preset.concepts)

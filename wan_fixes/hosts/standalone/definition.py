@@ -22,7 +22,7 @@ from wan_fixes.hosts.standalone.modules import (
     ShuffleTags,
 )
 from wan_fixes.hosts.standalone.preset import Preset
-from wan_fixes.media import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+from wan_fixes.media import IMAGE_EXTENSIONS, MASK_POSTFIXES, VIDEO_EXTENSIONS
 from wan_fixes.pipeline import (
     PipelineContext,
     RobustTemporalVAE,
@@ -41,9 +41,6 @@ from wan_fixes.pipeline.scale_crop import MeasuredAspect, SafeScaleCrop
 
 if TYPE_CHECKING:
     from wan_fixes.hosts.standalone.model import WanModel
-
-MASK_POSTFIXES = ["-masklabel", "-condlabel"]
-"""Endings of OneTrainer's masks and conditioning images, which are no samples."""
 
 DARKEST, BRIGHTEST = -1.0, 1.0
 """What the VAE takes black and white for."""
@@ -115,7 +112,7 @@ def _collect(context: PipelineContext) -> list[Any]:
             concept_out_name="concept",
             extensions={*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS},
             include_postfix=None,
-            exclude_postfix=MASK_POSTFIXES,
+            exclude_postfix=list(MASK_POSTFIXES),
             context=context,
         ),
     ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+import string
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.onetrainer_fields import Field
 
 _SHOWN = 80
+_MOST_FOLDERS = 1000  # entries of one folder that are looked at for a path that has moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,8 @@ def read_json(path: Path, what: str) -> Any:
 
 
 def missing_path(path: Path, what: str, field: str = "") -> UserError:
-    """The error for a path that does not exist, with the existing one nearest to it."""
-    proposal = closest_path(path)
+    """The error for a path that does not exist, with one that does and may be meant."""
+    proposal = closest_path(path) or moved_path(path)
     fix = f"did you mean {proposal}?" if proposal else "correct the path"
     return UserError(f"{what} does not exist", path=path, reason=f"named by {field}" if field else "", fix=fix)
 
@@ -93,6 +97,32 @@ def closest_path(path: Path) -> Path | None:
             return None
         found = found / siblings[close[0]]
     return found
+
+
+def moved_path(path: Path) -> Path | None:
+    """An existing path that ends as `path` does, or None: on another drive, or in another folder near where it was.
+
+    Looked for are the last parts of the path, as many as possible, in each folder that is left of it and one below.
+    """
+    parts = path.absolute().parts[1:]
+    for count in range(len(parts), 0, -1):
+        tail = Path(*parts[-count:])
+        for folder in _places_near(path):
+            if (folder / tail).exists():
+                return folder / tail
+    return None
+
+
+def _places_near(path: Path) -> Iterator[Path]:
+    if path.absolute().drive:
+        yield from (Path(f"{letter}:\\") for letter in string.ascii_uppercase if Path(f"{letter}:\\").exists())
+    for folder in path.absolute().parents[:-1]:
+        if not folder.is_dir():
+            continue
+        yield folder
+        with contextlib.suppress(OSError):
+            entries = itertools.islice(folder.iterdir(), _MOST_FOLDERS)
+            yield from sorted(entry for entry in entries if entry.is_dir())
 
 
 def resolve_input(text: str, folders: Sequence[Path]) -> Path:
