@@ -1,0 +1,221 @@
+"""From a file to the frames that a sample takes, scaled: ours, MGDS's stock modules, and a bare ffmpeg.
+
+    python benchmarks/data_path.py            stock needs the real mgds on the path, and torchvision
+
+81 frames to `[3, 81, 480, 832]`. Every figure is of processes of their own: clips a second of all of them together,
+seconds of processor time a clip, and the largest size of one in memory, in which torch alone takes about 300 MB. The
+methods take turns, so that a change of the machine's speed meets all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+FRAMES = 81
+HEIGHT, WIDTH = 480, 832
+CLIP_FRAMES = 130
+CLIPS = 4  # that a process loads, after one that is not counted
+ROUNDS = 3
+CASES = (
+    ("1080p24", 1920, 1080, 24),
+    ("1080p30", 1920, 1080, 30),
+    ("480p24", WIDTH, HEIGHT, 24),
+)
+
+
+def make_clip(path: Path, width: int, height: int, rate: int) -> None:
+    """Waves and grain: neither flat nor noise alone, as footage is."""
+    import numpy
+    from clips import write_clip
+
+    y, x = numpy.mgrid[0:height, 0:width].astype(numpy.float32)
+    grain = numpy.random.default_rng(0).normal(0, 6, (height, width)).astype(numpy.float32)
+
+    def picture(number: int) -> Any:
+        channels = (
+            60 * numpy.sin(x / 37 + number / 5) + 50 * numpy.sin((x + y) / 11),
+            60 * numpy.cos(y / 23) + 50 * numpy.sin((x - y) / 17 + number / 3),
+            80 * numpy.sin((x * x + y * y) / 90000 + number / 7),
+        )
+        moved = numpy.roll(grain, number * 7, axis=1)
+        return numpy.clip(128 + numpy.stack(channels, -1) + moved[..., None], 0, 255).astype(numpy.uint8)
+
+    write_clip(path, map(picture, range(CLIP_FRAMES)), rate=Fraction(rate))
+
+
+def ours(path: Path) -> Callable[[], Any]:
+    import torch
+
+    from wan_fixes.hosts.standalone.bucket_sizes import covering_size
+    from wan_fixes.media import Fit, decode_clip, plan_frames, probe
+    from wan_fixes.pipeline.pixels import to_range
+
+    metadata = probe(path)
+    plan = plan_frames(metadata, count=FRAMES, fps=24)
+    size = covering_size((metadata.height, metadata.width), (HEIGHT, WIDTH))
+    crop = ((size[0] - HEIGHT) // 2, (size[1] - WIDTH) // 2, HEIGHT, WIDTH)
+    fit = Fit(size, crop)
+    return lambda: to_range(torch.from_numpy(decode_clip(path, plan, fit=fit, deadline=120)), 0.0, 1.0, torch.bfloat16)
+
+
+def stock(path: Path) -> Callable[[], Any]:
+    import torch
+    from mgds.ConceptPipelineModule import ConceptPipelineModule
+    from mgds.LoadingPipeline import LoadingPipeline
+    from mgds.PipelineModule import PipelineModule, PipelineState
+    from mgds.pipelineModules.AspectBucketing import AspectBucketing
+    from mgds.pipelineModules.CalcAspect import CalcAspect
+    from mgds.pipelineModules.LoadVideo import LoadVideo
+    from mgds.pipelineModules.ScaleCropImage import ScaleCropImage
+    from mgds.pipelineModuleTypes.RandomAccessPipelineModule import RandomAccessPipelineModule
+    from mgds.SettingsPipelineModule import SettingsPipelineModule
+
+    items = {"path": str(path), "jitter": False, "resolution": f"{WIDTH}x{HEIGHT}"}
+
+    class Paths(PipelineModule, RandomAccessPipelineModule):
+        def length(self) -> int:
+            return 1 << 20
+
+        def get_inputs(self) -> list[str]:
+            return []
+
+        def get_outputs(self) -> list[str]:
+            return list(items)
+
+        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+            return items
+
+    reader = CalcAspect("image", "read")
+    modules = [
+        ConceptPipelineModule([{}]),
+        SettingsPipelineModule({"target_frames": str(FRAMES)}),
+        Paths(),
+        LoadVideo("path", "settings.target_frames", "image", 0, 1, 24, {".mp4"}, dtype=torch.bfloat16),
+        CalcAspect("image", "size"),
+        AspectBucketing(
+            16, "size", "resolution", None, None, "settings.target_frames", True, "scale", "crop", "possible"
+        ),
+        ScaleCropImage(["image"], "scale", "crop", "jitter", "offset"),
+        reader,
+    ]
+    LoadingPipeline(torch.device("cpu"), modules, 1, 0, PipelineState(1))
+    counter = iter(range(1 << 20))
+    return lambda: reader._get_previous_item(0, "image", next(counter))
+
+
+def ffmpeg(path: Path) -> Callable[[], Any]:
+    """Decodes and scales the same number of frames from the start, and hands them over by a pipe."""
+    filters = f"scale=-2:{HEIGHT}:flags=bilinear,crop={WIDTH}:{HEIGHT}"
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-frames:v", str(FRAMES), "-vf", filters]
+    command += ["-pix_fmt", "gbrp", "-f", "rawvideo", "-"]
+
+    def load() -> int:
+        return len(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+    return load
+
+
+METHODS: dict[str, Callable[[Path], Callable[[], Any]]] = {"ours": ours, "MGDS": stock, "bare ffmpeg": ffmpeg}
+
+
+def work(method: str, path: Path) -> None:
+    """What one process does: prints its figures as JSON when all processes have begun."""
+    load = METHODS[method](path)
+    load()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    started, used = time.perf_counter(), _used()
+    for _ in range(CLIPS):
+        load()
+    figures = {"wall": time.perf_counter() - started, "cpu": _used() - used, "peak": _peak()}
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+def _used() -> float:
+    """Seconds of processor time, those of finished children with them."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _peak() -> float:
+    """The largest resident size so far in MB, of this process or of its largest child."""
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return max(own, children) / 1024
+
+
+def measure(method: str, path: Path, workers: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--work", method, str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(workers)
+    ]
+    for process in processes:
+        if process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{method} failed")
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    figures = [json.loads(process.communicate()[0]) for process in processes]
+    return {
+        "rate": sum(CLIPS / figure["wall"] for figure in figures),
+        "cpu": sum(figure["cpu"] for figure in figures) / CLIPS / workers,
+        "peak": max(figure["peak"] for figure in figures),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", nargs=2, metavar=("METHOD", "CLIP"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(arguments.work[0], Path(arguments.work[1]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    methods = [name for name in METHODS if _usable(name)]
+    table = Table("clip", "workers", "method", "clips/s", "÷ ours", "CPU s a clip", "peak MB")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, width, height, rate in CASES:
+            path = Path(folder, f"{name}.mp4")
+            make_clip(path, width, height, rate)
+            for workers in (1, 2):
+                rounds = [{method: measure(method, path, workers) for method in methods} for _ in range(ROUNDS)]
+                for method in methods:
+                    values = {key: statistics.median(r[method][key] for r in rounds) for key in ("rate", "cpu", "peak")}
+                    ratio = statistics.median(r[method]["rate"] / r["ours"]["rate"] for r in rounds)
+                    cells = (f"{values['rate']:.2f}", f"{ratio:.2f}", f"{values['cpu']:.2f}", f"{values['peak']:.0f}")
+                    table.add_row(name, str(workers), method, *cells)
+                table.add_section()
+    Console().print(table)
+
+
+def _usable(method: str) -> bool:
+    if method == "bare ffmpeg":
+        return shutil.which("ffmpeg") is not None
+    if method == "MGDS":
+        try:
+            import mgds.pipelineModules.ScaleCropImage  # noqa: F401
+        except ImportError:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
+    main()
