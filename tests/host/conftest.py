@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +61,28 @@ def wan_host(onetrainer: Path) -> Iterator[Path]:
         disarm()
         sys.path.remove(str(Path(__file__).parent))
         os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def runs(wan_host: Path) -> Any:
+    """`wan_runs`: configurations, clips and trainings of stock OneTrainer in this process."""
+    import wan_runs
+
+    return wan_runs
+
+
+@pytest.fixture(scope="module")
+def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips with captions."""
+    return runs.make_clips(tmp_path_factory.mktemp("clips"), 2)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A copy of the checkout with an environment of its own, in which the plugin is enabled."""
+    from host.own_host import make_own_host
+
+    host = make_own_host(tmp_path_factory.mktemp("host"), Path(os.environ["WAN_FIXES_ONETRAINER"]))
+    enabled = host.wan("enable", str(host.checkout))
+    assert enabled.returncode == 0, enabled.stderr
+    return host

@@ -15,16 +15,6 @@ REPORT = (
 )
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from host.own_host import make_own_host
-
-    host = make_own_host(tmp_path_factory.mktemp("host"), Path(os.environ["WAN_FIXES_ONETRAINER"]))
-    enabled = host.wan("enable", str(host.checkout))
-    assert enabled.returncode == 0, enabled.stderr
-    yield host
-
-
 @pytest.fixture
 def script(host: Any) -> Iterator[Path]:
     """A script among OneTrainer's own, gone again afterwards."""

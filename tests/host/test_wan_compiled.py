@@ -9,13 +9,6 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
 @pytest.mark.full  # a minute and more of compiling, where torch has compiled nothing yet
 def test_both_experts_train_compiled_as_they_do_uncompiled(
     runs: Any, tiny_wan_two_experts: Path, tmp_path: Path

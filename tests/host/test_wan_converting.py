@@ -21,13 +21,6 @@ MODELS = {
 LORA_FORMATS = ["DIFFUSERS_LORA", "KOHYA_LORA", "ORIGINAL_LORA", "COMFY_LORA"]
 
 
-@pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
 @pytest.fixture
 def script(runs: Any, wan_host: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs a script of the checkout with arguments."""

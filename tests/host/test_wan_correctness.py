@@ -16,13 +16,6 @@ TOLERANCE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures in the very size that is trained: no scaling between the file and the VAE."""
     from painted import paint_frame

@@ -21,11 +21,6 @@ def runs(wan_host: Path) -> Any:
     return wan_runs
 
 
-@pytest.fixture(scope="module")
-def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.make_clips(tmp_path_factory.mktemp("clips"), 2)
-
-
 @pytest.mark.parametrize("experts", [1, 2])
 @pytest.mark.parametrize(
     "changes",

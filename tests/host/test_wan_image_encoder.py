@@ -15,13 +15,6 @@ CONFIGURATION = "image_encoder/config.json"
 PROCESSOR = "image_processor/preprocessor_config.json"
 
 
-@pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
 @pytest.fixture
 def folder(tiny_wan_i2v: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_wan_i2v, tmp_path / "model")

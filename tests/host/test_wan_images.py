@@ -12,18 +12,6 @@ VARIANTS = {"WAN_2_1_I2V_14B": ("i2v", 1), "WAN_2_2_I2V_A14B": ("i2v", 2), "WAN_
 
 
 @pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
-@pytest.fixture(scope="module")
-def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.make_clips(tmp_path_factory.mktemp("clips"), 2)
-
-
-@pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from painted import paint_frame
     from PIL import Image

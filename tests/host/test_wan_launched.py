@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from host.own_host import make_own_host
-
-    host = make_own_host(tmp_path_factory.mktemp("host"), Path(os.environ["WAN_FIXES_ONETRAINER"]))
-    enabled = host.wan("enable", str(host.checkout))
-    assert enabled.returncode == 0, enabled.stderr
-    yield host
 
 
 @pytest.fixture

@@ -10,18 +10,6 @@ import pytest
 ADAM_LEARNING_RATE = 1e-3
 
 
-@pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
-@pytest.fixture(scope="module")
-def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.make_clips(tmp_path_factory.mktemp("clips"), 2)
-
-
 def muon(name: str, **settings: Any) -> dict[str, Any]:
     """An optimizer as a configuration file of OneTrainer's has it: its defaults, where nothing else is said."""
     from modules.util.enum.Optimizer import Optimizer

@@ -9,13 +9,6 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
-@pytest.fixture(scope="module")
 def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs.make_clips(tmp_path_factory.mktemp("clips"), 1)
 

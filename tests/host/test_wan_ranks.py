@@ -17,13 +17,6 @@ SECONDS = 400
 
 
 @pytest.fixture(scope="module")
-def runs(wan_host: Path) -> Any:
-    import wan_runs
-
-    return wan_runs
-
-
-@pytest.fixture(scope="module")
 def clips(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five good clips, which two processes cannot share evenly, and two that nobody can read."""
     folder = runs.make_clips(tmp_path_factory.mktemp("clips") / "clips", len(GOOD))

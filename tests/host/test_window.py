@@ -28,16 +28,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from host.own_host import make_own_host
-
-    host = make_own_host(tmp_path_factory.mktemp("host"), Path(os.environ["WAN_FIXES_ONETRAINER"]))
-    enabled = host.wan("enable", str(host.checkout))
-    assert enabled.returncode == 0, enabled.stderr
-    yield host
-
-
-@pytest.fixture(scope="module")
 def display() -> Iterator[str]:
     reader, writer = os.pipe()
     command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1320x2320x24", "-nolisten", "tcp"]
