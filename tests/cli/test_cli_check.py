@@ -213,3 +213,42 @@ def test_histograms_show_how_long_and_fast_the_clips_are_and_what_they_are_train
 
     shown = wan("check", preset).stdout
     assert "17 to 32" in shown and "trained at" in shown and "█" in shown
+
+
+def test_a_page_shows_verdicts_and_pictures_and_no_text_is_markup(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    import shutil
+    from html.parser import HTMLParser
+
+    shutil.copyfile(clips / "good.mp4", clips / "too <b>short<script>.mp4" if os.name != "nt" else clips / "short.mp4")
+    (clips / "empty.mp4").write_bytes(b"")
+    page = tmp_path / "page.html"
+    result = wan("check", write_preset(clips, frames=81), "--html", page)
+    assert result.exit_code == 3  # all of them are too short
+    text = page.read_text(encoding="utf-8")
+
+    class Tags(HTMLParser):
+        found: list[tuple[str, dict[str, str | None]]] = []
+
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            self.found.append((tag, dict(attributes)))
+
+    Tags().feed(text)
+    tags = [tag for tag, _ in Tags.found]
+    assert not {"script", "b", "link", "iframe"} & set(tags)
+    pictures = [attributes["src"] for tag, attributes in Tags.found if tag == "img"]
+    assert len(pictures) == 2 and all(src.startswith("data:image/jpeg;base64,") for src in pictures)
+    assert "24 frames at 16 fps, 81 needed" in text and "the file is empty" in text
+
+    assert wan("check", write_preset(clips, frames=81), "--html", page).exit_code == 3  # its own page is replaced
+
+
+def test_a_file_that_is_no_page_is_never_replaced(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("mine", encoding="utf-8")
+    result = wan("check", write_preset(clips), "--html", mine)
+    assert result.exit_code == 2 and "no page of wan check" in result.stderr
+    assert mine.read_text(encoding="utf-8") == "mine"

@@ -27,6 +27,7 @@ _ORDER = tuple(_STYLES)  # what was rejected comes last, next to the summary
 def check(
     preset_path: Annotated[Path, typer.Argument(metavar="PRESET", help="A OneTrainer preset or saved configuration.")],
     as_json: AsJson = False,
+    page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a web page too.")] = None,
     _debug: Debug = False,
 ) -> None:
     """Give a verdict on every clip, with the reason and what helps, and look over the preset and the model folder.
@@ -41,6 +42,9 @@ def check(
     preset = read_preset(preset_path)
     verdicts = _inspect(preset, Settings.load())
     counts: Counter[str] = Counter(verdict.status for verdict in verdicts)
+    spread = clip_spread(preset, verdicts)
+    if page is not None:
+        _write_page(preset, verdicts, spread, page)
     if as_json:
         print_json(
             {
@@ -50,14 +54,14 @@ def check(
                 "fps": preset.variant.fps,
                 "files": [asdict(verdict) for verdict in verdicts],
                 "totals": {status: counts[status] for status in _ORDER},
-                "spread": asdict(clip_spread(preset, verdicts)),
+                "spread": asdict(spread),
                 "fields": [asdict(note) for note in preset.report],
             }
         )
     else:
         show_notes(preset)
         _show(preset, verdicts, counts)
-        _show_spread(preset, clip_spread(preset, verdicts))
+        _show_spread(preset, spread)
     check_model_folder(preset.base_model_name, preset.variant)
     if not counts["good"] + counts["warning"]:
         err.print("nothing can be trained on")
@@ -82,6 +86,14 @@ def _inspect(preset: Preset, settings: Settings) -> list[FileVerdict]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("")
         return check_files(preset, settings, lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _write_page(preset: Preset, verdicts: list[FileVerdict], spread: ClipSpread, page: Path) -> None:
+    from wan_fixes.hosts.standalone.check_page import check_page, write_page
+    from wan_fixes.media.poster import poster
+
+    write_page(check_page(preset, verdicts, spread, poster), page)
+    err.print(shown(f"written: {page}"), soft_wrap=True)
 
 
 def _show(preset: Preset, verdicts: list[FileVerdict], counts: Counter[str]) -> None:
