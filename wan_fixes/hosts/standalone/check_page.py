@@ -46,7 +46,7 @@ def check_page(
     poster:
         Gives a JPEG of a file that was rejected, or None.
     """
-    counts = Counter(verdict.status for verdict in verdicts)
+    counts: Counter[str] = Counter(verdict.status for verdict in verdicts)
     totals = ", ".join(f"{counts[status]} {status}" for status in reversed(_STATUSES))
     heading = f"{preset.frames} frames at {preset.variant.fps} fps: {totals}"
     rows = "".join(
