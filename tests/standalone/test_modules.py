@@ -360,6 +360,14 @@ def test_the_scaled_picture_always_covers_a_bucket_that_the_model_takes(height, 
     assert scaled[0] == crop[0] or scaled[1] == crop[1]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_scaling_keeps_the_dtype_and_takes_every_one_that_a_vae_has(dtype):
+    image = torch.rand(3, 2, 16, 24)
+    scaled = scale(image.to(dtype), (8, 12))
+    assert (scaled.dtype, scaled.shape) == (dtype, (3, 2, 8, 12))
+    torch.testing.assert_close(scaled.float(), scale(image, (8, 12)), atol=0.01, rtol=0)
+
+
 def test_scaling_to_the_same_size_changes_no_pixel():
     image = torch.rand(3, 2, 16, 16)
     assert scale(image, (16, 16)) is image

@@ -131,9 +131,9 @@ def _fitted(image: torch.Tensor | None, fit: Fit) -> torch.Tensor | None:
 
 
 def scale(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """``[…, H, W]`` (floating point) to `size` (height, width)."""
+    """``[…, H, W]`` (floating point) to `size` (height, width), computed in fp32: on the CPU torch has it in no less."""
     if tuple(image.shape[-2:]) == size:
         return image
-    frames = image.reshape(-1, 1, *image.shape[-2:])
+    frames = image.reshape(-1, 1, *image.shape[-2:]).float()
     scaled = interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return scaled.reshape(*image.shape[:-2], *size)
+    return scaled.reshape(*image.shape[:-2], *size).to(image.dtype)
