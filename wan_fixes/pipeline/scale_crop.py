@@ -131,7 +131,7 @@ def _fitted(image: torch.Tensor | None, fit: Fit) -> torch.Tensor | None:
 
 
 def scale(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """``[…, H, W]`` (floating point) to `size` (height, width), computed in fp32: on the CPU torch has it in no less."""
+    """``[…, H, W]`` (floating point) to `size` (height, width), in fp32: on the CPU torch does it in no less."""
     if tuple(image.shape[-2:]) == size:
         return image
     frames = image.reshape(-1, 1, *image.shape[-2:]).float()
