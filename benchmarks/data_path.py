@@ -1,6 +1,6 @@
 """From a file to the frames that a sample takes, scaled: ours, MGDS's stock modules, and a bare ffmpeg.
 
-    python benchmarks/data_path.py            stock needs the real mgds on the path, and torchvision
+    python benchmarks/data_path.py [--rounds N]    stock needs the real mgds on the path, and torchvision
 
 81 frames to `[3, 81, 480, 832]`. Every figure is of processes of their own: clips a second of all of them together,
 seconds of processor time a clip, and the largest size of one in memory, in which torch alone takes about 300 MB. The
@@ -27,7 +27,7 @@ from typing import Any
 FRAMES = 81
 HEIGHT, WIDTH = 480, 832
 CLIP_FRAMES = 130
-CLIPS = 4  # that a process loads, after one that is not counted
+CLIPS = 3  # that a process loads, after one that is not counted
 ROUNDS = 3
 CASES = (
     ("1080p24", 1920, 1080, 24),
@@ -180,6 +180,7 @@ def measure(method: str, path: Path, workers: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median of so many is shown")
     parser.add_argument("--work", nargs=2, metavar=("METHOD", "CLIP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
@@ -195,7 +196,9 @@ def main() -> None:
             path = Path(folder, f"{name}.mp4")
             make_clip(path, width, height, rate)
             for workers in (1, 2):
-                rounds = [{method: measure(method, path, workers) for method in methods} for _ in range(ROUNDS)]
+                rounds = [
+                    {method: measure(method, path, workers) for method in methods} for _ in range(arguments.rounds)
+                ]
                 for method in methods:
                     values = {key: statistics.median(r[method][key] for r in rounds) for key in ("rate", "cpu", "peak")}
                     ratio = statistics.median(r[method]["rate"] / r["ours"]["rate"] for r in rounds)
