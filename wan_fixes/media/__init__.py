@@ -7,6 +7,7 @@ from wan_fixes.media.folders import (
     VIDEO_EXTENSIONS,
     ScanResult,
     is_image,
+    is_sample,
     is_video,
     scan_folder,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "inspect_image",
     "inspect_video",
     "is_image",
+    "is_sample",
     "is_video",
     "load_image",
     "plan_frames",

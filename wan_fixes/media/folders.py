@@ -27,6 +27,11 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in IMAGE_EXTENSIONS
 
 
+def is_sample(path: str | os.PathLike[str]) -> bool:
+    """Whether the name is that of a clip or an image to train on; says nothing of the content."""
+    return (is_video(path) or is_image(path)) and not Path(path).stem.endswith(MASK_POSTFIXES)
+
+
 @dataclass(frozen=True)
 class ScanResult:
     """The regular files of a folder, sorted, and what had to be left out."""

@@ -12,7 +12,7 @@ from wan_fixes.pipeline.load_image import ValidatedImageLoader
 from wan_fixes.pipeline.load_video import RobustVideoLoader
 from wan_fixes.pipeline.sample_frames import SafeVideoFrameSampler
 from wan_fixes.pipeline.scale_crop import MeasuredAspect, SafeScaleCrop
-from wan_fixes.pipeline.upstream import input_names, unwrap
+from wan_fixes.pipeline.upstream import input_names, is_stock, unwrap
 
 MEASURES, SCALES = "CalcAspect", "ScaleCropImage"
 """Stock's modules that are replaced."""
@@ -91,7 +91,7 @@ def _flat(definition: list[Any]) -> Iterator[_Place]:
 
 
 def _is_stock(module: Any, name: str) -> bool:
-    return type(module).__name__ == name and type(module).__module__.startswith("mgds.")
+    return type(module).__name__ == name and is_stock(module)
 
 
 def _touches(module: Any, name: str) -> bool:

@@ -28,6 +28,7 @@ from wan_fixes.pipeline.guard import EnhancedSafePipelineModule
 from wan_fixes.pipeline.load_image import ValidatedImageLoader
 from wan_fixes.pipeline.load_video import RobustVideoLoader
 from wan_fixes.pipeline.sample_frames import SafeVideoFrameSampler
+from wan_fixes.pipeline.upstream import is_stock
 from wan_fixes.pipeline.variation_sorting import SafeVariationSorting
 
 logger = logging.getLogger(__name__)
@@ -239,7 +240,7 @@ def _rewrite(definition: list[Any], context: PipelineContext, report: RewriteRep
 
 def _replace(module: PipelineModule, context: PipelineContext, report: RewriteReport) -> list[PipelineModule]:
     name = type(module).__name__
-    if not type(module).__module__.startswith("mgds.") or name not in REPLACEMENTS:
+    if not is_stock(module) or name not in REPLACEMENTS:
         return [module]
     try:
         replacement = REPLACEMENTS[name](module, context)

@@ -15,6 +15,11 @@ def unwrap(module: Any) -> Any:
     return module
 
 
+def is_stock(module: Any) -> bool:
+    """Whether a module's class is MGDS's own: a host's or another plugin's subclass is not."""
+    return type(module).__module__.startswith("mgds.")
+
+
 def is_collector(module: Any) -> bool:
     """True for the modules that turn concepts into a list of files."""
     return hasattr(unwrap(module), "path_out_name") and hasattr(unwrap(module), "concept_out_name")

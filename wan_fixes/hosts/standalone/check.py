@@ -15,11 +15,11 @@ from wan_fixes.hosts.standalone.concepts import Concept
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.media import (
     IMAGE_EXTENSIONS,
-    MASK_POSTFIXES,
     VIDEO_EXTENSIONS,
     Verdict,
     inspect_image,
     inspect_video,
+    is_sample,
     is_video,
     scan_folder,
 )
@@ -151,7 +151,7 @@ def _files(concept: Concept) -> Iterator[Path | FileVerdict]:
     extensions = VIDEO_EXTENSIONS | IMAGE_EXTENSIONS
     found = scan_folder(concept.path, recursive=concept.include_subdirectories)
     for path in found.files:
-        if path.suffix.lower() in extensions and not path.stem.endswith(MASK_POSTFIXES):
+        if is_sample(path):
             yield path
     rejected = partial(FileVerdict, concept=concept.name, status="rejected", fix="restore it, or remove it")
     for path, reason in found.problems:

@@ -15,7 +15,7 @@ from wan_fixes.hosts.standalone.devices import Placement
 from wan_fixes.hosts.standalone.host import HostRun
 from wan_fixes.hosts.standalone.model import WanModel
 from wan_fixes.hosts.standalone.preset import Preset
-from wan_fixes.media import IMAGE_EXTENSIONS, MASK_POSTFIXES, VIDEO_EXTENSIONS, scan_folder
+from wan_fixes.media import VIDEO_EXTENSIONS, is_sample, scan_folder
 from wan_fixes.pipeline.base import MGDS, PipelineState, TrainDataLoader
 from wan_fixes.pipeline.upstream import is_collector, unwrap
 from wan_fixes.plugins import call_hooks
@@ -102,8 +102,7 @@ def require_files(preset: Preset) -> None:
     """Raise ``NothingUsableError`` when no concept's folder holds a clip or picture, before any model is loaded."""
     for concept in preset.concepts:
         for file in scan_folder(concept.path, recursive=concept.include_subdirectories).files:
-            is_mask = file.stem.endswith(MASK_POSTFIXES)
-            if file.suffix.lower() in {*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS} and not is_mask:
+            if is_sample(file):
                 return
     folders = ", ".join(concept.path for concept in preset.concepts)
     recursive = all(concept.include_subdirectories for concept in preset.concepts)

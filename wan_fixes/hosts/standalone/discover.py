@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_fixes.errors import UserError
-from wan_fixes.media import MASK_POSTFIXES, is_image, is_video, scan_folder
+from wan_fixes.media import is_image, is_sample, is_video, scan_folder
 
 _CONCEPT_VERSION = 2
 """OneTrainer's format of a concept."""
@@ -55,7 +55,7 @@ def discover(folder: Path) -> tuple[list[DataFolder], list[tuple[str, str]]]:
     result = scan_folder(top)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in result.files:
-        if (is_video(path) or is_image(path)) and not path.stem.endswith(MASK_POSTFIXES):
+        if is_sample(path):
             by_folder[path.parent].append(path)
     captions = {path.with_suffix("") for path in result.files if path.suffix == ".txt"}
     found = [

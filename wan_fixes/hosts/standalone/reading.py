@@ -105,9 +105,10 @@ def moved_path(path: Path) -> Path | None:
     Looked for are the last parts of the path, as many as possible, in each folder that is left of it and one below.
     """
     parts = path.absolute().parts[1:]
+    places = list(_places_near(path))
     for count in range(len(parts), 0, -1):
         tail = Path(*parts[-count:])
-        for folder in _places_near(path):
+        for folder in places:
             if (folder / tail).exists():
                 return folder / tail
     return None
