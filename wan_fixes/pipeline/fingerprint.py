@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -174,7 +175,9 @@ def _describe(value: Any) -> Any:
         return {"autocast": str(value.fast_dtype), "enabled": value._enabled}
     tokenizer = getattr(value, "backend_tokenizer", None)
     if tokenizer is not None:
-        return xxhash.xxh3_128_hexdigest(tokenizer.to_str().encode())
+        # Truncation and padding are those of its latest call: what a module asks for is among its own settings.
+        content = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}
+        return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
     if hasattr(value, "get_vocab"):
         return make_key(value.get_vocab())
     return getattr(value, "__qualname__", type(value).__qualname__)
