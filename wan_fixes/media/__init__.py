@@ -1,6 +1,7 @@
 """Files to frames: probing, planning, decoding, images and folders. Knows no pipeline, no host, no torch."""
 
-from wan_fixes.media.decode import Fit, decode_clip, decode_frames
+from wan_fixes.media.decode import Fit
+from wan_fixes.media.decoders import decode_clip, decode_frames, is_decoder_available, probe
 from wan_fixes.media.folders import (
     IMAGE_EXTENSIONS,
     MASK_POSTFIXES,
@@ -15,7 +16,6 @@ from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan, plan_frames
-from wan_fixes.media.probe import probe
 from wan_fixes.media.verdict import Verdict, inspect_image, inspect_video
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "decode_frames",
     "inspect_image",
     "inspect_video",
+    "is_decoder_available",
     "is_image",
     "is_sample",
     "is_video",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from wan_fixes.errors import SampleError
 
@@ -38,6 +39,8 @@ class Diagnosis(NamedTuple):
 
     reason: str
     fix: str
+    #: Further facts for the error: "unsupported" where another decoder may know better.
+    context: Mapping[str, Any] | None = None
 
 
 def check_regular_file(path: str | os.PathLike[str], what: str) -> None:
@@ -149,7 +152,7 @@ def _from_mp4_boxes(file: BinaryIO, head: bytes) -> Diagnosis | None:
 
 
 def _last_resort(error: Exception) -> Diagnosis:
-    return Diagnosis(f"no video container that we read ({_words(error)})", _REENCODE)
+    return Diagnosis(f"no video container that we read ({_words(error)})", _REENCODE, {"unsupported": True})
 
 
 def _words(error: Exception) -> str:

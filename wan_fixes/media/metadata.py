@@ -42,3 +42,5 @@ class VideoMetadata:
     #: The container's own time stamp of every shown frame, which decoding finds them by. Empty when the file lacks
     #: trustworthy ones: its frames are counted from the start instead.
     timestamps: tuple[int, ...] = ()
+    #: Which decoder of the chain measured the clip, and decodes it: "pyav", "torchcodec" or "decord".
+    decoder: str = "pyav"

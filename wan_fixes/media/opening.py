@@ -103,14 +103,17 @@ def _choose_stream(path: str | os.PathLike[str], container: InputContainer) -> V
     for stream in container.streams.video:
         if not _is_cover(stream) and stream.codec_context is not None:
             return stream
+    context: dict[str, Any] = {}
     if container.streams.video and not all(map(_is_cover, container.streams.video)):
         reason = "its video is in a format that this FFmpeg cannot decode"
+        # Another decoder may; and once one is installed that does, the file is as good as any.
+        context = {"unsupported": True, "damaged": False}
     elif container.streams.audio:
         cover = " and a cover picture" if container.streams.video else ""
         reason = f"holds audio only{cover}"
     else:
         reason = "holds no video stream"
-    raise SampleError(_UNREADABLE, path=path, reason=reason, fix=REENCODE, module="media")
+    raise SampleError(_UNREADABLE, path=path, reason=reason, fix=REENCODE, module="media", context=context)
 
 
 def _is_cover(stream: Any) -> bool:

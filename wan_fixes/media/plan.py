@@ -33,6 +33,8 @@ class FramePlan:
     indices: tuple[int, ...]
     #: Its time stamp in the container; empty when frames must be counted, None when not known (decoding probes).
     timestamps: tuple[int, ...] | None = None
+    #: Which decoder delivers them: as `VideoMetadata.decoder`.
+    decoder: str = "pyav"
 
 
 Window = Literal["random", "start", "centre", "spread"]
@@ -106,6 +108,7 @@ def _plan(metadata: VideoMetadata, frames: Iterable[int]) -> FramePlan:
         times=tuple(metadata.frame_times[index] for index in indices),
         indices=indices,
         timestamps=tuple(metadata.timestamps[index] for index in indices) if metadata.timestamps else (),
+        decoder=metadata.decoder,
     )
 
 

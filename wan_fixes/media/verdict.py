@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media.decode import decode_frames
+from wan_fixes.media.decoders import decode_frames, probe
 from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan, ShortClips, Window, plan_frames
-from wan_fixes.media.probe import probe
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ def _plan(
 
 def _first_middle_last(plan: FramePlan) -> FramePlan:
     at = sorted({0, len(plan.indices) // 2, len(plan.indices) - 1})
-    return FramePlan(
+    return replace(
+        plan,
         times=tuple(plan.times[place] for place in at),
         indices=tuple(plan.indices[place] for place in at),
         timestamps=tuple(plan.timestamps[place] for place in at) if plan.timestamps else plan.timestamps,

@@ -15,7 +15,7 @@ import xxhash
 
 from wan_fixes.errors import SampleError
 from wan_fixes.health import ErrorRecoveryManager, Metrics, Run, plain
-from wan_fixes.media import VideoMetadata, probe
+from wan_fixes.media import VideoMetadata, is_decoder_available, probe
 from wan_fixes.pipeline.probe_memory import ProbeMemory
 from wan_fixes.pipeline.roster import SampleRoster
 from wan_fixes.settings import Settings
@@ -137,7 +137,7 @@ class PipelineContext:
             raise
         self.check_quarantine(path)
         known = self.probe_memory.get(content, path)
-        if known is None:
+        if known is None or not is_decoder_available(known.decoder):
             known = self._measure(path)
             self.probe_memory.put(content, known)
         return known

@@ -1,0 +1,117 @@
+"""decord (the package decord2), where neither PyAV nor torchcodec can read a file. It brings an FFmpeg of its own.
+
+Its seeks land up to dozens of frames beside the wanted one, and nothing that comes tells so: every clip is decoded from
+its first frame on. It doesn't say what shape pixels have, nor which codec it decodes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from wan_fixes.media.decode import Fit
+from wan_fixes.media.decoders import foreign
+from wan_fixes.media.limits import Deadline, check_picture_size
+from wan_fixes.media.metadata import VideoMetadata
+from wan_fixes.media.plan import FramePlan
+
+NAME: Final = "decord"
+#: The part of a clip's frames that decord may make up from their neighbours: none.
+_NO_REPEATS: Final = 1e-9
+_SMALL: Final = {"width": 16, "height": 16}
+#: Seconds by which a frame may be elsewhere than planned: decord gives float32.
+_TIME_TOLERANCE: Final = 0.002
+
+
+@functools.cache
+def _library() -> Any:
+    """The module `decord`, or None."""
+    if importlib.util.find_spec("decord") is None:
+        return None
+    try:
+        library = importlib.import_module("decord")
+    except (ImportError, OSError, RuntimeError):
+        return None
+    library.logging.set_level(library.logging.QUIET)  # of its own FFmpeg, not of ours
+    return library
+
+
+def is_available() -> bool:
+    """Whether decord or decord2 is installed and loads."""
+    return _library() is not None
+
+
+def probe(path: str | os.PathLike[str], *, max_pixels: int, deadline: float) -> VideoMetadata:
+    """Decodes the whole clip once, at a small size; refuses it when not as many frames come as were promised."""
+    clock = Deadline(deadline, path)
+    container = foreign.check_container(path)
+    with foreign.asking(NAME, path, clock):
+        height, width = _array(_open(path).next()).shape[:2]
+        check_picture_size(path, width, height, max_pixels)
+        reader = _open(path, **_SMALL)
+        came = sum(1 for _ in _frames(reader, clock))
+        if came != len(reader):
+            raise foreign.refusal(path, f"decord promises {len(reader)} frames and delivers {came}")
+        seconds = reader.get_frame_timestamp(range(came))[:, 0].tolist()
+        rate = reader.get_avg_fps()
+    return VideoMetadata(
+        width=width,
+        height=height,
+        format=container,
+        codec="",
+        is_corrupted=False,
+        error_details=None,
+        warnings=foreign.stand_in_warnings(NAME, "; its pixels are taken as square"),
+        path=os.fspath(path),
+        decoder=NAME,
+        **foreign.timing(path, seconds, rate),
+    )
+
+
+def decode(
+    path: str | os.PathLike[str], plan: FramePlan, *, fit: Fit | None, deadline: float, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    """Decodes from the first frame to the last planned one. One frame at a time exists in its own size."""
+    clock = Deadline(deadline, path)
+    foreign.check_container(path)
+    with foreign.asking(NAME, path, clock):
+        reader = _open(path)
+        _check_times(path, plan, reader)
+        wanted = set(plan.indices)
+        pictures = ((index, _array(frame)) for index, frame in enumerate(_frames(reader, clock)) if index in wanted)
+        return foreign.gather(path, plan, pictures, fit=fit, pixel_aspect=Fraction(1), max_pixels=max_pixels)
+
+
+def _check_times(path: str | os.PathLike[str], plan: FramePlan, reader: Any) -> None:
+    if max(plan.indices) >= len(reader):
+        raise foreign.refusal(path, f"it has {len(reader)} frames, and frame {max(plan.indices)} is planned")
+    seconds = reader.get_frame_timestamp([0, *plan.indices])[:, 0].tolist()
+    if any(abs(at - seconds[0] - time) > _TIME_TOLERANCE for at, time in zip(seconds[1:], plan.times, strict=True)):
+        raise foreign.refusal(path, "its frames are at other times than planned: the file changed")
+
+
+def _open(path: str | os.PathLike[str], **size: int) -> Any:
+    return _library().VideoReader(foreign.url_of(path), fault_tol=_NO_REPEATS, **size)
+
+
+def _frames(reader: Any, clock: Deadline) -> Iterator[Any]:
+    while True:
+        clock.check()
+        try:
+            frame = reader.next()
+        except StopIteration:
+            return
+        yield frame
+
+
+def _array(frame: Any) -> npt.NDArray[np.uint8]:
+    """A frame as `[H, W, 3]`, also where somebody had decord make tensors of another library."""
+    return np.asarray(frame.asnumpy() if hasattr(frame, "asnumpy") else frame)
