@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import os
 import stat
 import struct
@@ -31,7 +33,14 @@ _SIGNATURES: Final = (
     (b"ID3", "an MP3 recording"),
     (b"fLaC", "a FLAC recording"),
 )
-_PLAYLISTS: Final = ("ffconcat", "#EXTM3U", "[playlist]", "<MPD", "<smil")
+#: From byte 257 on (POSIX, the format of ustar).
+_TAR: Final = b"ustar"
+#: No container begins with so many zeros.
+_ZEROS: Final = bytes(32)
+_PLAYLISTS: Final = ("ffconcat", "#extm3u", "[playlist]")
+_PLAYLIST_ELEMENTS: Final = ("<mpd", "<smil", "<asx", "<playlist", "<smoothstreamingmedia")
+_PAGES: Final = ("<!doctype html", "<html")
+_LFS: Final = "version https://git-lfs.github.com/spec"
 
 
 class Diagnosis(NamedTuple):
@@ -85,6 +94,15 @@ def why_not_a_video(path: str | os.PathLike[str], error: Exception) -> Diagnosis
         return Diagnosis(f"the file system says: {failure.strerror or failure}", _COPY_AGAIN)
 
 
+def what_it_is_instead(path: str | os.PathLike[str]) -> Diagnosis | None:
+    """What `path` holds instead of a video, when its first bytes tell; for what FFmpeg opened as one."""
+    try:
+        with Path(path).open("rb") as file:
+            return _from_head(file.read(_HEAD_BYTES))
+    except OSError:
+        return None
+
+
 def why_not_an_image(path: str | os.PathLike[str], error: Exception) -> Diagnosis:
     """The likely reason why opening `path` as an image raised `error`."""
     if isinstance(error, PermissionError):
@@ -98,7 +116,7 @@ def why_not_an_image(path: str | os.PathLike[str], error: Exception) -> Diagnosi
 
 
 def _from_head(head: bytes) -> Diagnosis | None:
-    if not head.strip(b"\x00"):
+    if head.startswith(_ZEROS) or not head.strip(b"\x00"):
         return Diagnosis("its first bytes are all zero: a copy or download that never finished", _COPY_AGAIN)
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
@@ -106,22 +124,36 @@ def _from_head(head: bytes) -> Diagnosis | None:
     if head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE"):
         name = "a WebP image" if head[8:12] == b"WEBP" else "a WAV recording"
         return Diagnosis(f"not a video: {name}", f"give it its own extension, or {_NOT_A_SAMPLE}")
+    if head[257:262] == _TAR:
+        return Diagnosis("not a video: a tar archive", "unpack it")
     text = _as_text(head)
     if text is None:
         return None
-    if text.lstrip().startswith(_PLAYLISTS):
+    begin = text.lstrip().lower()
+    if begin.startswith(_PAGES):
+        return Diagnosis("not a video: a web page, which a download link gave instead", "log in and download it again")
+    if begin.startswith(_PLAYLISTS) or any(element in begin for element in _PLAYLIST_ELEMENTS):
         return Diagnosis("not a video: a text file that names other files (a playlist)", "name the clips themselves")
+    if begin.startswith(_LFS):
+        return Diagnosis("not a video: a text file that stands for one (a Git LFS pointer)", "run git lfs pull")
     return Diagnosis("not a video: a text file", _COPY_AGAIN)
 
 
 def _as_text(head: bytes) -> str | None:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = head[: len(head) // 2 * 2].decode("utf-16", errors="replace")
+        return text if _is_readable(text) else None
     try:
         text = head.decode("utf-8-sig", errors="strict")
     except UnicodeDecodeError as error:
         if error.start < len(head) - 4:  # else only the last character is cut in two
             return None
         text = head[: error.start].decode("utf-8-sig")
-    return text if all(character.isprintable() or character in "\t\r\n\f" for character in text) else None
+    return text if _is_readable(text) else None
+
+
+def _is_readable(text: str) -> bool:
+    return all(character.isprintable() or character in "\t\r\n\f" for character in text)
 
 
 def _from_mp4_boxes(file: BinaryIO, head: bytes) -> Diagnosis | None:
@@ -152,6 +184,8 @@ def _from_mp4_boxes(file: BinaryIO, head: bytes) -> Diagnosis | None:
 
 
 def _last_resort(error: Exception) -> Diagnosis:
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return Diagnosis("its index is damaged: it asks for more memory than there is", _REENCODE)
     return Diagnosis(f"no video container that we read ({_words(error)})", _REENCODE, {"unsupported": True})
 
 
