@@ -35,6 +35,18 @@ class VideoMetadata:
     rotation: int = 0
     #: FFmpeg's name, such as "yuv420p".
     pixel_format: str = ""
+    #: Of one channel.
+    bit_depth: int = 8
+    #: By which the colours are read: "bt709", "bt601", "bt2020", "rgb" …
+    colour_matrix: str = ""
+    #: "limited" (16 to 235 of 8 bits) or "full".
+    colour_range: str = ""
+    #: Whether the file doesn't say its matrix, and the one that players assume is taken.
+    colour_assumed: bool = False
+    #: When the first shown frame appears on the container's clock, in seconds.
+    start_seconds: float = 0.0
+    #: Streams of moving pictures in the file, of which one is used.
+    video_streams: int = 1
     #: Things worth knowing that don't keep the clip from being used.
     warnings: tuple[str, ...] = ()
     #: The file that this is about, for messages.
