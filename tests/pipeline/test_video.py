@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,18 @@ def epoch(context, paths, *, frames=9, expect_nothing=False):
 
 def clip(path, frames=20, size=(64, 48)):
     return write_clip(path, (paint_frame(number, width=size[0], height=size[1]) for number in range(frames)), rate=16)
+
+
+def test_which_decoder_measured_a_clip_is_remembered_and_it_is_measured_again_without_that(contexts, tmp_path):
+    path = str(clip(tmp_path / "a.mp4"))
+    with contexts.new_files(tmp_path / "files") as context:
+        known = context.probe(path)
+        content = context.content_id(path)
+        for decoder in ("pyav", "gone"):
+            context.probe_memory.put(content, replace(known, decoder=decoder, width=2))
+            assert context.probe_memory.get(content, path).decoder == decoder
+            assert context.probe(path).width == {"pyav": 2, "gone": known.width}[decoder]
+        assert context.probe_memory.get(content, path) == known
 
 
 def test_a_damaged_clip_is_in_quarantine_until_it_changes(contexts, broken_files, tmp_path, monkeypatch):
