@@ -36,6 +36,8 @@ GROUP: Final = 4
 _STEP_TOLERANCE: Final = 0.1
 _ROUNDING_SECONDS: Final = 0.0021
 _RATE_TOLERANCE: Final = 0.002
+#: Frames per second beyond which a rate is a unit of time instead (decord says 60000 of a DV file).
+_FASTEST: Final = 1000.0
 
 _UNREADABLE: Final = "clip cannot be read"
 #: Endings that are names of a container to FFmpeg, besides its first name.
@@ -90,19 +92,22 @@ def timing(path: str | os.PathLike[str], seconds: Sequence[float], promised_rate
     steps = [b - a for a, b in itertools.pairwise(seconds)]
     if not seconds or not np.isfinite(seconds).all() or (steps and min(steps) <= 0):
         raise refusal(path, "the times of its frames are not in order")
-    rate_is_known = promised_rate is not None and 0 < promised_rate < 1000
-    if not steps and not rate_is_known:
+    rate = promised_rate if promised_rate is not None and 0 < promised_rate <= _FASTEST else None
+    if steps:
+        fps = len(steps) / (seconds[-1] - seconds[0])
+    elif rate is not None:
+        fps = rate
+    else:
         raise refusal(path, "it holds neither times of its frames nor a frame rate")
-    usual = median(steps) if steps else 1 / promised_rate
+    usual = median(steps) if steps else 1 / fps
     is_variable = any(abs(step - usual) > max(_ROUNDING_SECONDS, _STEP_TOLERANCE * usual) for step in steps)
-    fps = len(steps) / (seconds[-1] - seconds[0]) if steps else promised_rate
-    if rate_is_known and not is_variable:
+    if rate is not None and not is_variable:
         tolerance = max(_RATE_TOLERANCE, _ROUNDING_SECONDS * fps / max(1, len(steps)))
-        fps = promised_rate if abs(promised_rate / fps - 1) < tolerance else fps
+        fps = rate if abs(rate / fps - 1) < tolerance else fps
     last = usual if is_variable else 1 / fps
     times = tuple(time - seconds[0] for time in seconds)
     return {
-        "fps": float(fps),
+        "fps": fps,
         "duration": times[-1] + last,
         "frame_count": len(times),
         "frame_times": times,
@@ -137,13 +142,12 @@ def gather(
         if clip is None:
             height, width = picture.shape[:2]
             check_picture_size(path, width, height, max_pixels)
-            if fit is None:
-                size = displayed_size(width, height, pixel_aspect, Orientation())
-                fit = Fit(size, (0, 0, *size))
-            top, left, height, width = fit.crop
+            whole = displayed_size(width, height, pixel_aspect, Orientation())
+            shown = fit or Fit(whole, (0, 0, *whole))
+            top, left, height, width = shown.crop
             clip = np.empty((3, len(plan.indices), height, width), dtype=np.uint8)
         for channel in range(3):
-            scaled = scale(picture[:, :, channel], fit.size)
+            scaled = scale(picture[:, :, channel], shown.size)
             for place in wanted_at:
                 clip[channel, place] = scaled[top : top + height, left : left + width]
         if not places:
