@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import random
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,6 +196,30 @@ def test_a_clip_that_was_replaced_after_planning_gives_no_other_frames(stand_in:
         _decode(stand_in, path, plan)
 
 
+def test_mirrored_pictures_are_refused(stand_in: ModuleType, tmp_path: Path) -> None:
+    path = _clip(tmp_path / "a.mp4")
+    set_rotation(path, 180)
+    assert _probe(stand_in, path).frame_count == 24
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    content[matrix : matrix + 4] = struct.pack(">i", 1 << 16)
+    path.write_bytes(content)
+    with pytest.raises(SampleError, match="to be mirrored"):
+        _probe(stand_in, path)
+
+
+def test_a_file_that_makes_decord_abort_takes_only_decords_process_with_it(tmp_path: Path) -> None:
+    if not decord.is_available():
+        pytest.skip("decord is not installed")
+    path = _clip(tmp_path / "a.mp4", options=_X264 | {"bf": "0"})
+    content = bytearray(path.read_bytes())
+    runs = content.index(b"stts") + 4 + 4 + 4  # ISO 14496-12, 8.6.1.2: the first run of frames of one length
+    content[runs : runs + 4] = struct.pack(">i", 0x7FFFFFFF)
+    path.write_bytes(content)
+    with pytest.raises(SampleError, match="its process ended with code"):
+        _probe(decord, path)
+
+
 def test_they_keep_to_the_limits(stand_in: ModuleType, tmp_path: Path) -> None:
     path = _clip(tmp_path / "a.mp4")
     with pytest.raises(SampleError, match="96x64 pixels, more than the limit"):
@@ -246,7 +271,7 @@ def test_what_pyav_cannot_open_another_serves_and_says_so(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("avi_alone")
 def test_where_no_other_is_installed_pyavs_error_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for decoder in (torchcodec, decord):
-        monkeypatch.setattr(decoder, "_library", lambda: None)
+        monkeypatch.setattr(decoder, "is_available", lambda: False)
     with pytest.raises(SampleError) as caught:
         probe(_clip(tmp_path / "a.mp4"))
     assert caught.value.reason.startswith("no video container that we read") and "nor can" not in caught.value.reason

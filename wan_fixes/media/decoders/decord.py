@@ -1,7 +1,8 @@
 """decord (the package decord2), where neither PyAV nor torchcodec can read a file. It brings an FFmpeg of its own.
 
 Its seeks land up to dozens of frames beside the wanted one, and nothing that comes tells so: every clip is decoded from
-its first frame on. It doesn't say what shape pixels have, nor which codec it decodes.
+its first frame on. It doesn't say what shape pixels have, nor which codec it decodes. Some files make it abort its
+process, so it gets one of its own for each call.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wan_fixes.media.decode import Fit
-from wan_fixes.media.decoders import foreign
+from wan_fixes.media.decoders import apart, foreign
 from wan_fixes.media.limits import Deadline, check_picture_size
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan
@@ -27,41 +28,29 @@ NAME: Final = "decord"
 #: The part of a clip's frames that decord may make up from their neighbours: none.
 _NO_REPEATS: Final = 1e-9
 _SMALL: Final = {"width": 16, "height": 16}
+#: Pictures with fewer pixels a side come out dark.
+_LEAST_SIDE: Final = 16
 #: Seconds by which a frame may be elsewhere than planned: decord gives float32.
 _TIME_TOLERANCE: Final = 0.002
 
 
 @functools.cache
 def _library() -> Any:
-    """The module `decord`, or None."""
-    if importlib.util.find_spec("decord") is None:
-        return None
-    try:
-        library = importlib.import_module("decord")
-    except (ImportError, OSError, RuntimeError):
-        return None
+    library = importlib.import_module("decord")
     library.logging.set_level(library.logging.QUIET)  # of its own FFmpeg, not of ours
     return library
 
 
 def is_available() -> bool:
-    """Whether decord or decord2 is installed and loads."""
-    return _library() is not None
+    """Whether decord or decord2 is installed."""
+    return importlib.util.find_spec("decord") is not None
 
 
 def probe(path: str | os.PathLike[str], *, max_pixels: int, deadline: float) -> VideoMetadata:
     """Decodes the whole clip once, at a small size; refuses it when not as many frames come as were promised."""
-    clock = Deadline(deadline, path)
-    container = foreign.check_container(path)
-    with foreign.asking(NAME, path, clock):
-        height, width = _array(_open(path).next()).shape[:2]
-        check_picture_size(path, width, height, max_pixels)
-        reader = _open(path, **_SMALL)
-        came = sum(1 for _ in _frames(reader, clock))
-        if came != len(reader):
-            raise foreign.refusal(path, f"decord promises {len(reader)} frames and delivers {came}")
-        seconds = reader.get_frame_timestamp(range(came))[:, 0].tolist()
-        rate = reader.get_avg_fps()
+    container = foreign.check_file(path)
+    with foreign.asking(NAME, path, Deadline(deadline, path)):
+        height, width, seconds, rate = apart.call(__name__, "_measure", path, deadline, max_pixels=max_pixels)
     return VideoMetadata(
         width=width,
         height=height,
@@ -80,8 +69,32 @@ def decode(
     path: str | os.PathLike[str], plan: FramePlan, *, fit: Fit | None, deadline: float, max_pixels: int
 ) -> npt.NDArray[np.uint8]:
     """Decodes from the first frame to the last planned one. One frame at a time exists in its own size."""
+    foreign.check_file(path)
+    with foreign.asking(NAME, path, Deadline(deadline, path)):
+        clip: npt.NDArray[np.uint8] = apart.call(
+            __name__, "_deliver", path, deadline, plan=plan, fit=fit, max_pixels=max_pixels
+        )
+    return clip
+
+
+def _measure(path: str, *, deadline: float, max_pixels: int) -> tuple[int, int, list[float], float]:
+    """Height, width, the time of each frame, and the frame rate that decord says."""
     clock = Deadline(deadline, path)
-    foreign.check_container(path)
+    with foreign.asking(NAME, path, clock):
+        height, width = _array(_open(path).next()).shape[:2]
+        check_picture_size(path, width, height, max_pixels)
+        if min(height, width) < _LEAST_SIDE:
+            raise foreign.refusal(path, f"decord shows pictures of {width}x{height} too dark")
+        reader = _open(path, **_SMALL)
+        came = sum(1 for _ in _frames(reader, clock))
+        if came != len(reader):
+            raise foreign.refusal(path, f"decord promises {len(reader)} frames and delivers {came}")
+        seconds = reader.get_frame_timestamp(range(came))[:, 0].tolist()
+        return height, width, seconds, reader.get_avg_fps()
+
+
+def _deliver(path: str, *, plan: FramePlan, fit: Fit | None, deadline: float, max_pixels: int) -> npt.NDArray[np.uint8]:
+    clock = Deadline(deadline, path)
     with foreign.asking(NAME, path, clock):
         reader = _open(path)
         _check_times(path, plan, reader)

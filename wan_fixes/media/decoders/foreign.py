@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from wan_fixes.errors import SampleError
 from wan_fixes.media.colour import Orientation
 from wan_fixes.media.decode import Fit
+from wan_fixes.media.decoders.mirroring import is_mirrored
 from wan_fixes.media.diagnosis import check_regular_file
 from wan_fixes.media.limits import Deadline, check_picture_size
 from wan_fixes.media.opening import REENCODE
@@ -44,18 +45,21 @@ _UNREADABLE: Final = "clip cannot be read"
 _OTHER_NAMES: Final = {"mov": ("mp4", "m4a", "3gp", "3g2", "mj2"), "matroska": ("webm",)}
 
 
-def check_container(path: str | os.PathLike[str]) -> str:
+def check_file(path: str | os.PathLike[str]) -> str:
     """FFmpeg's name of the container; raises SampleError unless it is one of those that PyAV may open.
 
-    A playlist or script under a video's name would open other files.
+    A playlist or script under a video's name would open other files. Refused is also what would come out mirrored.
     """
     check_regular_file(path, _UNREADABLE)
     try:
         container = container_of(path)
+        mirrored = container == "mov" and is_mirrored(path)
     except OSError as error:
         raise refusal(path, f"the file system says: {error.strerror or error}") from error
     if container is None:
         raise refusal(path, "no video container that we read")
+    if mirrored:
+        raise refusal(path, "its picture is to be mirrored")
     suffix = Path(path).suffix.lower().lstrip(".")
     return suffix if suffix in _OTHER_NAMES.get(container, ()) else container
 

@@ -52,7 +52,7 @@ def is_available() -> bool:
 def probe(path: str | os.PathLike[str], *, max_pixels: int, deadline: float) -> VideoMetadata:
     """Decodes the whole clip once, at a small size."""
     clock = Deadline(deadline, path)
-    container = foreign.check_container(path)
+    container = foreign.check_file(path)
     with foreign.asking(NAME, path, clock):
         facts = _open(path, max_pixels).metadata
         first = _open(path, max_pixels).get_frame_at(0).data
@@ -85,7 +85,7 @@ def decode(
 ) -> npt.NDArray[np.uint8]:
     """Seeks, or decodes from the first frame on where a seek went wrong. Four frames at once have their own size."""
     clock = Deadline(deadline, path)
-    foreign.check_container(path)
+    foreign.check_file(path)
     stamps = plan.timestamps
     if stamps is None:
         known = probe(path, max_pixels=max_pixels, deadline=deadline).timestamps
