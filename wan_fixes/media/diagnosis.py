@@ -60,7 +60,7 @@ def check_regular_file(path: str | os.PathLike[str], what: str) -> None:
     try:
         status = os.stat(path)  # noqa: PTH116 - a str with lone surrogates must work too
     except OSError as error:
-        raise SampleError(what, path=path, **_why_no_status(path, error)._asdict(), module="media") from error
+        raise SampleError(what, path=path, **why_no_status(path, error)._asdict(), module="media") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
         raise SampleError(what, path=path, reason=f"not a regular file but {kind}", fix=_NOT_A_SAMPLE, module="media")
@@ -68,7 +68,8 @@ def check_regular_file(path: str | os.PathLike[str], what: str) -> None:
         raise SampleError(what, path=path, reason="the file is empty", fix=_COPY_AGAIN, module="media")
 
 
-def _why_no_status(path: str | os.PathLike[str], error: OSError) -> Diagnosis:
+def why_no_status(path: str | os.PathLike[str], error: OSError) -> Diagnosis:
+    """Why asking the file system about `path` raised `error`."""
     try:
         target = os.readlink(path)  # noqa: PTH115
     except OSError:

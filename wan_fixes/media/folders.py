@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from wan_fixes.media.diagnosis import why_no_status
+
 #: The extensions that OneTrainer knows, so that both hosts find the same samples.
 VIDEO_EXTENSIONS: Final = frozenset({".webm", ".mkv", ".flv", ".avi", ".mov", ".wmv", ".mp4", ".mpeg", ".m4v"})
 IMAGE_EXTENSIONS: Final = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif"})
@@ -64,14 +66,14 @@ def scan_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> Sc
             with os.scandir(current) as entries:
                 names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
         except OSError as error:
-            problems.append((current, _why(error, "folder")))
+            problems.append((current, _why(error)))
             continue
         for name in names:
             path = current / name
             try:
                 mode = path.stat().st_mode
             except OSError as error:
-                problems.append((path, _why(error, "file")))
+                problems.append((path, why_no_status(path, error).reason))
                 continue
             if stat.S_ISREG(mode):
                 files.append(path)
@@ -92,9 +94,10 @@ def _sort_key(path: Path) -> tuple[str, ...]:
     return path.parts
 
 
-def _why(error: OSError, kind: str) -> str:
+def _why(error: OSError) -> str:
+    """Why a folder cannot be listed."""
     if isinstance(error, PermissionError):
-        return f"no permission to read the {kind}"
+        return "no permission to read the folder"
     if isinstance(error, FileNotFoundError):
-        return f"the {kind} does not exist (a broken link?)"
-    return f"the {kind} cannot be read: {error.strerror or error}"
+        return "the folder does not exist (a broken link?)"
+    return f"the folder cannot be read: {error.strerror or error}"
