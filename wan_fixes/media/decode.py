@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +12,11 @@ from typing import Final
 import av
 import numpy as np
 import numpy.typing as npt
-from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 
-from wan_fixes.media.colour import orientation_of, rgb_conversion
+from wan_fixes.media.colour import rgb_conversion
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
-from wan_fixes.media.opening import clock_of, damaged, open_video, reading
+from wan_fixes.media.opening import FOREIGN_ERRORS, OpenVideo, clock_of, damaged, open_video, reading
 from wan_fixes.media.plan import FramePlan
 from wan_fixes.media.probe import probe
 from wan_fixes.media.shape import displayed_size, pixel_aspect_of
@@ -85,55 +84,70 @@ def decode_clip(
     if not timestamps:
         return _decode_by_counting(path, plan, fit, clock, max_pixels)
     for margin in _SEEK_MARGINS:
-        with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
-            stream.thread_type = "AUTO"
-            unit = clock_of(stream)
-            frames = _Collector(path, plan, fit, pixel_aspect_of(stream), timestamps, unit, max_pixels)
+        with open_video(path, clock, max_pixels) as video, reading(path, clock):
+            unit = clock_of(video.stream)
+            frames = _Collector(path, plan, fit, video, timestamps, unit, max_pixels)
             if margin is not None and plan.indices[0] > 0:
-                container.seek(min(timestamps) - int(margin / unit), stream=stream)
-            for frame in _decode_span(container, stream, timestamps, clock):
+                with contextlib.suppress(*FOREIGN_ERRORS):  # without an index: then from the start, where it stands
+                    video.container.seek(min(timestamps) - int(margin / unit), stream=video.stream)
+            for frame in _decode_span(video, timestamps, clock):
                 frames.take(frame, frame.pts)
         if frames.complete() or plan.indices[0] == 0:
             break
     return frames.result()
 
 
-def _decode_span(
-    container: InputContainer, stream: VideoStream, timestamps: tuple[int, ...], clock: Deadline
-) -> Iterator[av.VideoFrame]:
+def _decode_span(video: OpenVideo, timestamps: tuple[int, ...], clock: Deadline) -> Iterator[av.VideoFrame]:
     """Frames from a key frame at or before the first wanted one; nothing when the seek landed behind it.
 
-    No packet after the last wanted one, in the file's order, is fed: the wanted frames don't depend on those, so
-    their damage doesn't matter.
+    The wanted frames don't depend on packets after the last wanted one, in the file's order, so the damage of those
+    doesn't matter; no more are fed than the decoder needs to tell the damage of the wanted ones.
     """
     waiting = set(timestamps)
     first_wanted = min(timestamps)
-    started = False
-    for packet in container.demux(stream):
+    due: set[int | None] = set()  # fed and not yet out: what the wanted frames may depend on
+    last: av.Packet | None = None
+    packets = video.container.demux(video.stream)
+    for packet in packets:
         clock.check()
-        if not started:
+        if last is None:
             if not packet.is_keyframe:
                 continue
             if packet.pts is None or packet.pts > first_wanted:
                 return
-            started = True
         if packet.size == 0:
             break
+        last = packet
+        due.add(packet.pts)
         waiting.discard(packet.pts)
-        yield from packet.decode()
+        for frame in video.decoder.decode(packet):
+            due.discard(frame.pts)
+            yield frame
         if not waiting:
             break
-    if started:
-        yield from stream.codec_context.decode(None)
+    if last is None:
+        return
+    for frame in _decode_tail(video, packets, last):
+        if frame.pts in due:
+            due.discard(frame.pts)
+            yield frame
+
+
+def _decode_tail(video: OpenVideo, packets: Iterator[av.Packet], last: av.Packet) -> Iterator[av.VideoFrame]:
+    """What the decoder still holds back, and frames that follow: their own damage is passed over."""
+    for _ in range(video.decoder.tail):
+        following = next(packets, None)
+        with contextlib.suppress(*FOREIGN_ERRORS):
+            yield from video.decoder.decode(following if following is not None and following.size else last)
+    yield from video.decoder.decode(None)
 
 
 def _decode_by_counting(
     path: str | os.PathLike[str], plan: FramePlan, fit: Fit | None, clock: Deadline, max_pixels: int
 ) -> npt.NDArray[np.uint8]:
-    with open_video(path, clock, max_pixels) as (container, stream), reading(path, clock):
-        stream.thread_type = "AUTO"
-        frames = _Collector(path, plan, fit, pixel_aspect_of(stream), plan.indices, None, max_pixels)
-        for number, frame in enumerate(container.decode(stream)):
+    with open_video(path, clock, max_pixels) as video, reading(path, clock):
+        frames = _Collector(path, plan, fit, video, plan.indices, None, max_pixels)
+        for number, frame in enumerate(video.frames()):
             clock.check()
             frames.take(frame, number)
             if number == max(plan.indices):
@@ -149,7 +163,7 @@ class _Collector:
         path: str | os.PathLike[str],
         plan: FramePlan,
         fit: Fit | None,
-        pixel_aspect: Fraction,
+        video: OpenVideo,
         keys: tuple[int, ...],
         unit: Fraction | None,
         max_pixels: int,
@@ -158,13 +172,15 @@ class _Collector:
         self._path = path
         self._plan = plan
         self._fit = fit
-        self._pixel_aspect = pixel_aspect
+        self._pixel_aspect = pixel_aspect_of(video.stream)
+        self._decoder = video.decoder
         self._first_key = keys[0]
         self._unit = unit
         self._max_pixels = max_pixels
         self._places: dict[int, list[int]] = {}
         for place, key in enumerate(keys):
             self._places.setdefault(key, []).append(place)
+        self._latest: int | None = None
         self._reformatter = VideoReformatter()
         self._pictures: npt.NDArray[np.uint8] | None = None
 
@@ -175,10 +191,14 @@ class _Collector:
             if key is not None and self._unit is not None:
                 at = f" at {self._plan.times[0] + float((key - self._first_key) * self._unit):.3f} s"
             raise damaged(self._path, f"FFmpeg had to conceal errors{at}")
+        if self._unit is not None and key is not None:
+            if self._latest is not None and key < self._latest:
+                raise damaged(self._path, "its frames come in another order than their times")
+            self._latest = key
         places = self._places.pop(key, None) if key is not None else None
         if places is None:
             return
-        orientation = orientation_of(frame)
+        orientation = self._decoder.orientation_of(frame)
         if self._pictures is None:
             check_picture_size(self._path, frame.width, frame.height, self._max_pixels)
             fit = self._fit or _whole(displayed_size(frame.width, frame.height, self._pixel_aspect, orientation))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import av
 import av.error
@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from wan_fixes.errors import SampleError
 from wan_fixes.media.diagnosis import check_regular_file, why_not_a_video
 from wan_fixes.media.limits import Deadline, check_picture_size
+from wan_fixes.media.strict import StrictDecoder
 
 #: FFmpeg's names of the containers that we open. Playlists and scripts (concat, hls, dash, image2 …) are formats to
 #: FFmpeg too, and open whatever files they name, whatever they are called themselves.
@@ -35,14 +36,27 @@ FOREIGN_ERRORS: Final = (av.error.FFmpegError, OSError, ValueError, ArithmeticEr
 _UNREADABLE: Final = "clip cannot be read"
 
 
+class OpenVideo(NamedTuple):
+    """A file that is open, its video stream, and what decodes that."""
+
+    container: InputContainer
+    stream: VideoStream
+    decoder: StrictDecoder
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Every frame that the decoder gives, from where the container stands."""
+        for packet in self.container.demux(self.stream):
+            yield from self.decoder.decode(packet if packet.size else None)
+
+
 @contextmanager
 def open_video(
-    path: str | os.PathLike[str], deadline: Deadline, max_pixels: int
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open `path` and choose its video stream; yields both, closes the container afterwards.
+    path: str | os.PathLike[str], deadline: Deadline, max_pixels: int, *, threads: bool = True
+) -> Iterator[OpenVideo]:
+    """Open `path` and choose its video stream; closes the container afterwards.
 
-    Raises SampleError when the file is no regular file, holds no video, has pictures beyond `max_pixels`, or when
-    opening takes longer than `deadline`. The caller reads within `reading(path)`.
+    `threads` decode frames at the same time. Raises SampleError when the file is no regular file, holds no video, has
+    pictures beyond `max_pixels`, or when opening takes longer than `deadline`. The caller reads within `reading(path)`.
     """
     check_regular_file(path, _UNREADABLE)
     try:
@@ -62,11 +76,8 @@ def open_video(
         stream = _choose_stream(path, container)
         context = stream.codec_context
         check_picture_size(path, context.width, context.height, max_pixels)
-        options = _decoder_limit(max_pixels)  # for sizes that only the bit stream tells
-        if context.name == "hevc":
-            options["err_detect"] = "explode"  # else damaged slices are neither reported nor marked
-        context.options = options
-        yield container, stream
+        # The limit again, for sizes that only the bit stream tells.
+        yield OpenVideo(container, stream, StrictDecoder(stream, _decoder_limit(max_pixels), threads=threads))
 
 
 @contextmanager
@@ -98,13 +109,20 @@ def clock_of(stream: VideoStream) -> Fraction:
     return stream.time_base
 
 
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures: cover art is a video stream too."""
+    return [stream for stream in container.streams.video if not _is_cover(stream)]
+
+
 def _choose_stream(path: str | os.PathLike[str], container: InputContainer) -> VideoStream:
-    """The first stream of moving pictures: cover art is a video stream too."""
-    for stream in container.streams.video:
-        if not _is_cover(stream) and stream.codec_context is not None:
+    """The stream of moving pictures that players show, when there are several."""
+    moving = moving_streams(container)
+    best: Any = container.streams.best("video") if len(moving) > 1 else None
+    for stream in sorted(moving, key=lambda stream: best is None or stream.index != best.index):
+        if stream.codec_context is not None:
             return stream
     context: dict[str, Any] = {}
-    if container.streams.video and not all(map(_is_cover, container.streams.video)):
+    if moving:
         reason = "its video is in a format that this FFmpeg cannot decode"
         # Another decoder may; and once one is installed that does, the file is as good as any.
         context = {"unsupported": True, "damaged": False}

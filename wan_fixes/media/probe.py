@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from wan_fixes.media.colour import orientation_of
+from wan_fixes.media.colour import colours_of
 from wan_fixes.media.index import FrameIndex, read_index
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.shape import displayed_size, is_plausible
 
-#: Steps between frames may differ by this part of the usual one, or by two units of the container's clock, before
-#: the rate counts as variable.
+#: Steps between frames may differ by this part of the usual one, or by two units of the container's clock (by half of
+#: the usual step, where the clock is as coarse as that), before the rate counts as variable.
 _STEP_TOLERANCE: Final = 0.1
 #: A measured rate this near to the one in the header is that one, and the difference is rounding of time stamps.
 _RATE_TOLERANCE: Final = 0.002
@@ -39,7 +39,7 @@ def probe(
     _drop_ragged_end(index.timestamps)
     frame = index.first_frame
     check_picture_size(path, frame.width, frame.height, max_pixels)
-    orientation = orientation_of(frame)
+    orientation = index.orientation
     height, width = displayed_size(frame.width, frame.height, facts["pixel_aspect"], orientation)
 
     first = index.timestamps[0]
@@ -52,12 +52,17 @@ def probe(
     if index.missing_packets or len(times) < frames_read:
         promised = frames_read + index.missing_packets
         warnings.append(f"the file is cut off: {len(times)} of {promised} frames are there")
+    elif facts["missing_bytes"]:
+        warnings.append(f"the file is cut off: its last {facts['missing_bytes']} bytes are missing")
+    if facts["video_streams"] > 1:
+        warnings.append(f"it has {facts['video_streams']} video streams: the one of {width}x{height} pixels is taken")
     if not is_plausible(facts["pixel_aspect"]):
         warnings.append(
             f"its pixels cannot be as far from square as it says ({facts['pixel_aspect']}): taken as square"
         )
     if facts["transfer"] in _HDR_TRANSFERS:
         warnings.append(f"high dynamic range ({_HDR_TRANSFERS[facts['transfer']]}): colours will look pale")
+    colours = colours_of(frame)
     suffix = Path(path).suffix.lower().lstrip(".")
     return VideoMetadata(
         width=width,
@@ -74,6 +79,12 @@ def probe(
         is_variable_rate=is_variable,
         rotation=orientation.clockwise_degrees,
         pixel_format=frame.format.name,
+        bit_depth=frame.format.components[0].bits,
+        colour_matrix=colours.matrix,
+        colour_range=colours.range,
+        colour_assumed=colours.assumed,
+        start_seconds=0.0 if index.counted else float(first * index.time_base),
+        video_streams=facts["video_streams"],
         warnings=tuple(warnings),
         path=os.fspath(path),
         timestamps=() if index.counted else tuple(index.timestamps),
@@ -96,7 +107,7 @@ def _drop_ragged_end(timestamps: list[int]) -> None:
 
 def _is_variable(steps: list[int]) -> bool:
     usual = median(steps)
-    return any(abs(step - usual) > max(2, _STEP_TOLERANCE * usual) for step in steps)
+    return any(abs(step - usual) > max(min(2, usual / 2), _STEP_TOLERANCE * usual) for step in steps)
 
 
 def _rate(index: FrameIndex, steps: list[int], header: Fraction | None, is_variable: bool) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from wan_fixes.media import VideoMetadata
 from wan_fixes.store import Database
 
 # Raise it when the probe measures something new or differently: clips are then measured again.
-PROBE_VERSION = 3
+PROBE_VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE probes (

@@ -1,0 +1,63 @@
+"""Decoding by the decoder and the settings that find most damage: FFmpeg's own choice conceals it for some codecs."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import av
+from av.codec import CodecContext
+from av.video.stream import VideoStream
+
+from wan_fixes.media.colour import Orientation, orientation_of
+
+#: FFmpeg's decoder of these neither reports nor marks damaged slices otherwise.
+_EXPLODE: Final = frozenset(("hevc", "mjpeg"))
+#: With frame threads, FFmpeg may give out a frame of these before the thread that decodes it has found its errors: it
+#: is not marked then. MPEG-4 is decoded fast enough without. H.264 is not, and without them more of its errors are
+#: concealed unmarked; its frames are held back until their threads must be done (see also `tail`).
+_WITHOUT_FRAME_THREADS: Final = frozenset(("mpeg4",))
+_HELD_BACK: Final = frozenset(("h264",))
+_THREADS: Final = min(6, (os.cpu_count() or 1) + 1)
+#: Threads may be this many frames ahead of the shown one beyond their number: frames change places.
+_REORDERED: Final = 4
+#: FFmpeg's own decoders of these take damaged data for picture data. The reference decoder tells them apart, and is
+#: as fast.
+_REFERENCE_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+class StrictDecoder:
+    """Decodes the packets of `stream`; raises FFmpeg's errors for damage that it finds."""
+
+    def __init__(self, stream: VideoStream, options: dict[str, str], *, threads: bool) -> None:
+        native = stream.codec_context
+        #: Only FFmpeg's own choice is told what the container says of the picture's orientation.
+        self._told: CodecContext | None = None
+        self._orientation: Orientation | None = None
+        self._context: CodecContext = native
+        count = _THREADS if threads else 1  # for one frame, starting them would take longer than decoding it
+        strict = {"err_detect": "explode"} if native.name in _EXPLODE else {}
+        #: So many packets after the last wanted one must be fed, else the errors of the last frames stay unknown.
+        self.tail = 0
+        if native.name in _HELD_BACK and threads:
+            strict["has_b_frames"] = str(_THREADS + _REORDERED)
+            self.tail = _THREADS
+        reference = _REFERENCE_DECODERS.get(native.name)
+        if reference in av.codecs_available:
+            native.thread_count = 1
+            self._told = native
+            self._context = CodecContext.create(reference, "r")
+            self._context.extradata = native.extradata
+        self._context.options = options | strict
+        self._context.thread_type = "SLICE" if native.name in _WITHOUT_FRAME_THREADS else "AUTO"
+        self._context.thread_count = count
+
+    def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        """The frames that `packet` completes; those that are left when it is None."""
+        if self._told is not None and self._orientation is None and packet is not None:
+            self._orientation = next(map(orientation_of, self._told.decode(packet)), None)
+        return self._context.decode(packet)
+
+    def orientation_of(self, frame: av.VideoFrame) -> Orientation:
+        """How `frame`, which this decoder made, is turned for display."""
+        return orientation_of(frame) if self._told is None else self._orientation or Orientation()
