@@ -62,7 +62,15 @@ def test_json_is_all_there_is_on_stdout(wan: Any, clips: Path, write_preset: Wri
     assert {note["field"] for note in answer["fields"]} == {"compile", "no_such_field"}
     (empty, good) = answer["files"]
     names = ["path", "name", "concept", "status", "reason", "fix", "facts", "width", "height", "fps", "duration"]
-    assert list(good) == names
+    assert list(good) == [*names, "video"]
+    measured = {
+        "is_variable_rate": False,
+        "codec": "h264",
+        "bit_depth": 8,
+        "colour_matrix": "bt601",
+        "colour_assumed": True,
+    }
+    assert measured.items() <= good["video"].items() and empty["video"] is None
     assert (good["path"], good["concept"], good["status"]) == (str(clips / "good.mp4"), "clips", "good")
     assert (empty["status"], empty["reason"]) == ("rejected", "the file is empty")
     assert empty["fix"]

@@ -30,6 +30,10 @@ Status = Literal["good", "warning", "rejected"]
 
 _SEVERITY: tuple[Status, ...] = ("good", "warning", "rejected")
 _MOST_THREADS = 8
+VIDEO_FIELDS = (
+    "frame_count", "is_variable_rate", "rotation", "format", "codec", "pixel_format", "bit_depth",
+    "colour_matrix", "colour_range", "colour_assumed", "start_seconds", "video_streams", "decoder",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class FileVerdict:
         Square pixels as shown; None where they could not be measured.
     fps, duration:
         Frames per second and seconds of a clip; None of an image, and where they could not be measured.
+    video:
+        What else was measured of a clip: the fields of `VideoMetadata` that `VIDEO_FIELDS` names.
     """
 
     path: str
@@ -59,6 +65,7 @@ class FileVerdict:
     height: int | None = None
     fps: float | None = None
     duration: float | None = None
+    video: dict[str, object] | None = None
 
 
 def check_files(
@@ -126,6 +133,7 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
         height=of_file.height,
         fps=of_file.metadata.fps if of_file.metadata else None,
         duration=of_file.metadata.duration if of_file.metadata else None,
+        video={name: getattr(of_file.metadata, name) for name in VIDEO_FIELDS} if of_file.metadata else None,
     )
 
 
@@ -167,4 +175,6 @@ def _facts(verdict: Verdict) -> str:
     clip = verdict.metadata
     if clip is None:
         return ""
-    return f"{clip.width}x{clip.height}, {clip.fps:.4g} fps, {clip.duration:.3g} s, {clip.codec}"
+    variable = " (variable)" if clip.is_variable_rate else ""
+    deep = f" of {clip.bit_depth} bits" if clip.bit_depth != 8 else ""
+    return f"{clip.width}x{clip.height}, {clip.fps:.4g} fps{variable}, {clip.duration:.3g} s, {clip.codec}{deep}"
