@@ -39,7 +39,7 @@ _SOURCES: dict[str, tuple[str, dict[str, Any]]] = {
     "hevc": ("i.mp4", {"encoder": "libx265", "options": {"preset": "ultrafast", "x265-params": "log-level=none"}}),
     "vp9": ("j.webm", {"encoder": "libvpx-vp9", "options": {"crf": "30", "b": "0", "cpu-used": "8"}}),
     "vp8": ("k.webm", {"encoder": "libvpx", "options": {"b": "800k", "cpu-used": "8"}}),
-    "av1": ("l.mkv", {"encoder": "libsvtav1", "options": {"preset": "12", "crf": "10"}}),
+    "av1": ("l.mkv", {"encoder": "libsvtav1", "options": {"preset": "8", "crf": "5"}}),
     "prores": ("m.mov", {"encoder": "prores_ks", "pixel_format": "yuv422p10le", "options": {}}),
     "mjpeg": ("n.avi", {"encoder": "mjpeg", "pixel_format": "yuvj420p", "options": {"qscale": "5"}}),
 }

@@ -84,15 +84,21 @@ def decode_clip(
     if not timestamps:
         return _decode_by_counting(path, plan, fit, clock, max_pixels)
     for margin in _SEEK_MARGINS:
+        from_start = margin is None or plan.indices[0] == 0
         with open_video(path, clock, max_pixels) as video, reading(path, clock):
             unit = clock_of(video.stream)
             frames = _Collector(path, plan, fit, video, timestamps, unit, max_pixels)
-            if margin is not None and plan.indices[0] > 0:
+            if margin is not None and not from_start:
                 with contextlib.suppress(*FOREIGN_ERRORS):  # without an index: then from the start, where it stands
                     video.container.seek(min(timestamps) - int(margin / unit), stream=video.stream)
-            for frame in _decode_span(video, timestamps, clock):
-                frames.take(frame, frame.pts)
-        if frames.complete() or plan.indices[0] == 0:
+            try:
+                for frame in _decode_span(video, timestamps, clock):
+                    frames.take(frame, frame.pts)
+            except _OutOfOrderError as error:
+                if from_start:
+                    raise damaged(path, "its frames come in another order than their times") from error
+                continue
+        if frames.complete() or from_start:
             break
     return frames.result()
 
@@ -107,8 +113,7 @@ def _decode_span(video: OpenVideo, timestamps: tuple[int, ...], clock: Deadline)
     first_wanted = min(timestamps)
     due: set[int | None] = set()  # fed and not yet out: what the wanted frames may depend on
     last: av.Packet | None = None
-    packets = video.container.demux(video.stream)
-    for packet in packets:
+    for packet in video.container.demux(video.stream):
         clock.check()
         if last is None:
             if not packet.is_keyframe:
@@ -127,18 +132,18 @@ def _decode_span(video: OpenVideo, timestamps: tuple[int, ...], clock: Deadline)
             break
     if last is None:
         return
-    for frame in _decode_tail(video, packets, last):
+    for frame in _decode_tail(video, last):
         if frame.pts in due:
             due.discard(frame.pts)
             yield frame
 
 
-def _decode_tail(video: OpenVideo, packets: Iterator[av.Packet], last: av.Packet) -> Iterator[av.VideoFrame]:
-    """What the decoder still holds back, and frames that follow: their own damage is passed over."""
+def _decode_tail(video: OpenVideo, last: av.Packet) -> Iterator[av.VideoFrame]:
+    """What the decoder still holds back. It is fed `last` again, of which nothing comes out that is due, for as long as
+    it needs to be sure of the damage in what came before."""
     for _ in range(video.decoder.tail):
-        following = next(packets, None)
         with contextlib.suppress(*FOREIGN_ERRORS):
-            yield from video.decoder.decode(following if following is not None and following.size else last)
+            yield from video.decoder.decode(last)
     yield from video.decoder.decode(None)
 
 
@@ -153,6 +158,10 @@ def _decode_by_counting(
             if number == max(plan.indices):
                 break
     return frames.result()
+
+
+class _OutOfOrderError(Exception):
+    """Frames came in another order than their times: this was no key frame to begin at, or the times are wrong."""
 
 
 class _Collector:
@@ -193,7 +202,7 @@ class _Collector:
             raise damaged(self._path, f"FFmpeg had to conceal errors{at}")
         if self._unit is not None and key is not None:
             if self._latest is not None and key < self._latest:
-                raise damaged(self._path, "its frames come in another order than their times")
+                raise _OutOfOrderError
             self._latest = key
         places = self._places.pop(key, None) if key is not None else None
         if places is None:

@@ -16,7 +16,7 @@ from wan_fixes.errors import SampleError
 from wan_fixes.media.colour import Orientation
 from wan_fixes.media.diagnosis import what_it_is_instead
 from wan_fixes.media.extent import missing_bytes
-from wan_fixes.media.limits import Deadline
+from wan_fixes.media.limits import Deadline, check_picture_size
 from wan_fixes.media.opening import (
     FOREIGN_ERRORS,
     REENCODE,
@@ -163,8 +163,10 @@ def _nothing_shown(
         )
     if not packets_seen:
         return damaged(path, "not one frame is where its index says")
-    # FFmpeg forgets the size of pictures that it refuses as too large.
-    or_large = "" if stream.codec_context.width else f", or its pictures have far more than {max_pixels} pixels"
+    # FFmpeg refuses pictures that are too large without a word, and often forgets their size.
+    context = stream.codec_context
+    check_picture_size(path, context.width, context.height, max_pixels)
+    or_large = "" if context.width else f", or its pictures have far more than {max_pixels} pixels"
     return damaged(path, f"not one frame can be decoded{or_large}")
 
 
