@@ -35,7 +35,7 @@ def make_broken_files(folder: Path | str) -> list[BrokenTruth]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     truths = []
-    for kind, (suffix, reason, make) in _CLIPS.items():
+    for kind, (suffix, reason, make) in BROKEN_CLIPS.items():
         path = folder / f"broken_{kind}{suffix}"
         try:
             make(path)
@@ -131,7 +131,8 @@ def _flipped_bytes(path: Path) -> None:
     path.write_bytes(content)
 
 
-_CLIPS: dict[str, tuple[str, str, Callable[[Path], None]]] = {
+#: Kind -> suffix, part of the reason that a check must give, and what writes the file.
+BROKEN_CLIPS: dict[str, tuple[str, str, Callable[[Path], None]]] = {
     "empty": (".mp4", "empty", _empty),
     "cut_off": (".mp4", "cut off", _cut_off),
     "text": (".mp4", "text", _text),
