@@ -146,6 +146,14 @@ def test_a_rate_that_time_stamps_can_only_round_is_recovered(tmp_path: Path):
     assert metadata.fps == pytest.approx(float(rate), rel=1e-6) and not metadata.is_variable_rate
 
 
+def test_frames_are_counted_where_the_file_has_no_times_for_them(tmp_path: Path):
+    """AVI keeps none, and frames of H.264 change places."""
+    options = {"preset": "veryfast", "crf": "18", "bf": "3"}
+    metadata = probe(write_clip(tmp_path / "a.avi", _pictures(40), rate=25, options=options))
+    assert metadata.timestamps == () and metadata.frame_count == 40 and metadata.start_seconds == 0
+    assert metadata.frame_times == pytest.approx([number / 25 for number in range(40)])
+
+
 def test_time_over_is_said(good_clips: list[ClipTruth]):
     with pytest.raises(SampleError, match="took longer than"):
         probe(good_clips[0].path, deadline=0)
