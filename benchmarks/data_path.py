@@ -10,6 +10,7 @@ methods take turns, so that a change of the machine's speed meets all of them.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -128,7 +129,41 @@ def ffmpeg(path: Path) -> Callable[[], Any]:
     return load
 
 
-METHODS: dict[str, Callable[[Path], Callable[[], Any]]] = {"ours": ours, "MGDS": stock, "bare ffmpeg": ffmpeg}
+def other(name: str) -> Callable[[Path], Callable[[], Any]]:
+    """Another decoder library as `decoders.py` uses it, asked for the frames and the size that ours gives."""
+
+    def prepare(path: Path) -> Callable[[], Any]:
+        import decoders
+        import numpy
+        import torch
+
+        from wan_fixes.hosts.standalone.bucket_sizes import covering_size
+        from wan_fixes.media import plan_frames, probe
+        from wan_fixes.pipeline.pixels import to_range
+
+        metadata = probe(path)
+        indices = plan_frames(metadata, count=FRAMES, fps=24).indices
+        size = covering_size((metadata.height, metadata.width), (HEIGHT, WIDTH))
+        rows, columns = (slice((a - b) // 2, (a - b) // 2 + b) for a, b in zip(size, (HEIGHT, WIDTH), strict=True))
+        load_frames = decoders.METHODS[name][1](path)
+
+        def load() -> Any:
+            pictures = numpy.stack([picture[rows, columns] for picture in load_frames(indices, size)])
+            return to_range(torch.from_numpy(pictures).permute(3, 0, 1, 2), 0.0, 1.0, torch.bfloat16)
+
+        return load
+
+    return prepare
+
+
+#: Name -> package, of the libraries beside PyAV.
+OTHERS = {"torchcodec": "torchcodec", "decord2": "decord", "OpenCV": "cv2"}
+METHODS: dict[str, Callable[[Path], Callable[[], Any]]] = {
+    "ours": ours,
+    "MGDS": stock,
+    "bare ffmpeg": ffmpeg,
+    **{name: other(name) for name in OTHERS},
+}
 
 
 def work(method: str, path: Path) -> None:
@@ -216,7 +251,7 @@ def _usable(method: str) -> bool:
             import mgds.pipelineModules.ScaleCropImage  # noqa: F401
         except ImportError:
             return False
-    return True
+    return method not in OTHERS or importlib.util.find_spec(OTHERS[method]) is not None
 
 
 if __name__ == "__main__":
