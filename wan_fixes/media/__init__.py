@@ -15,7 +15,7 @@ from wan_fixes.media.folders import (
 from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
-from wan_fixes.media.plan import FramePlan, plan_frames
+from wan_fixes.media.plan import FramePlan, count_chunks, plan_frames
 from wan_fixes.media.verdict import Verdict, inspect_image, inspect_video
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ScanResult",
     "Verdict",
     "VideoMetadata",
+    "count_chunks",
     "decode_clip",
     "decode_frames",
     "inspect_image",

@@ -37,7 +37,7 @@ class FramePlan:
     decoder: str = "pyav"
 
 
-Window = Literal["random", "start", "centre", "spread"]
+Window = Literal["random", "start", "centre", "spread", "chunks"]
 ShortClips = Literal["skip", "pad", "loop"]
 
 
@@ -49,20 +49,21 @@ def plan_frames(
     rng: random.Random | None = None,
     window: Window = "random",
     short_clips: ShortClips = "skip",
+    chunk: int = 0,
 ) -> FramePlan:
     """Choose `count` frames at `fps` frames per second (None: every frame of the clip, as they come).
 
     The window starts at a frame drawn by `rng` (in the middle when that is None), at the first, or lies in the middle;
-    or the frames are spread evenly from the first to the last, whatever `fps` says. Each planned frame is the one on
+    or the frames are spread evenly from the first to the last, whatever `fps` says; or it is one of the `count_chunks`
+    windows that follow one another from the first frame on, number `chunk` (from 0). Each planned frame is the one on
     screen at its time, so a slow clip repeats frames and a fast one leaves some out; at the clip's own rate the frames
     are consecutive. An NTSC clip is sampled at the NTSC sibling of `fps` (23.976 for 24): 0.1 % slower beats a
     repeated frame. Of a clip that is too short, the last frame is held ("pad") or the first comes again ("loop").
 
-    Raises SampleError when the clip is too short and `short_clips` is "skip", ValueError when `count` or `fps` isn't
-    positive.
+    Raises SampleError when the clip is too short and `short_clips` is "skip", or has no such chunk, ValueError when
+    `count` or `fps` isn't positive.
     """
-    if count < 1 or (fps is not None and not fps > 0):
-        raise ValueError(f"{count = } and {fps = } must be positive")
+    _check(count, fps)
     times = metadata.frame_times
     if len(times) < 2 and count > 1:
         raise SampleError(
@@ -72,6 +73,8 @@ def plan_frames(
             fix="use it as an image, or replace it by a video",
             module="media",
         )
+    if window == "chunks" and chunk > 0:
+        return _later_chunk(metadata, chunk, count, fps)
     if window == "spread" and len(times) >= count > 1:
         return _plan(metadata, (round(place * (len(times) - 1) / (count - 1)) for place in range(count)))
     if fps is None:
@@ -84,9 +87,9 @@ def plan_frames(
         start = _choose(starts, rng, window)
         return _plan(metadata, range(start, start + count))
 
-    rate = fps * _NTSC if _is_ntsc(metadata.fps) and _is_whole(fps) else fps
+    rate = _rate(metadata, fps)
     slack = _slack(metadata)
-    end = times[-1] + metadata.last_frame_duration
+    end = _end(metadata)
     # The last of the frames must still be on screen at its time.
     latest_start = end - (count - 1) / rate - slack
     starts = bisect.bisect_right(times, latest_start)
@@ -100,6 +103,53 @@ def plan_frames(
     first = times[_choose(starts, rng, window)]
     wanted = (first + step / rate + slack for step in range(count))
     return _plan(metadata, (bisect.bisect_right(times, time) - 1 for time in wanted))
+
+
+def count_chunks(metadata: VideoMetadata, *, count: int, fps: float | None) -> int:
+    """How many whole windows of `count` frames at `fps` follow one another in a clip; 1 for one that is shorter.
+
+    Raises ValueError when `count` or `fps` isn't positive.
+    """
+    _check(count, fps)
+    return max(1, _held(metadata, fps) // count)
+
+
+def _later_chunk(metadata: VideoMetadata, chunk: int, count: int, fps: float | None) -> FramePlan:
+    """The frames follow those of the chunk before, on the same clock: that of the clip's first frame."""
+    if chunk >= count_chunks(metadata, count=count, fps=fps):
+        at_rate = "" if fps is None else f" at {fps:g} fps"
+        raise SampleError(
+            "clip has become shorter",
+            path=os.fspath(metadata.path) or None,
+            reason=f"{_held(metadata, fps)} frames{at_rate}, {(chunk + 1) * count} needed for its chunk {chunk + 1}",
+            fix="start again, so that its chunks are counted anew",
+            module="media",
+        )
+    steps = range(chunk * count, (chunk + 1) * count)
+    if fps is None:
+        return _plan(metadata, steps)
+    rate, slack = _rate(metadata, fps), _slack(metadata)
+    return _plan(metadata, (bisect.bisect_right(metadata.frame_times, step / rate + slack) - 1 for step in steps))
+
+
+def _held(metadata: VideoMetadata, fps: float | None) -> int:
+    """Frames at `fps` from the first frame on, the last of them still on screen at its time."""
+    if fps is None or len(metadata.frame_times) < 2:
+        return len(metadata.frame_times)
+    return math.floor((_end(metadata) - _slack(metadata)) * _rate(metadata, fps)) + 1
+
+
+def _check(count: int, fps: float | None) -> None:
+    if count < 1 or (fps is not None and not fps > 0):
+        raise ValueError(f"{count = } and {fps = } must be positive")
+
+
+def _rate(metadata: VideoMetadata, fps: float) -> float:
+    return fps * _NTSC if _is_ntsc(metadata.fps) and _is_whole(fps) else fps
+
+
+def _end(metadata: VideoMetadata) -> float:
+    return metadata.frame_times[-1] + metadata.last_frame_duration
 
 
 def _plan(metadata: VideoMetadata, frames: Iterable[int]) -> FramePlan:
@@ -123,7 +173,7 @@ def _held_out(metadata: VideoMetadata, frames: Iterable[int], short_clips: Short
 
 
 def _choose(starts: int, rng: random.Random | None, window: Window) -> int:
-    if window == "start":
+    if window in ("start", "chunks"):
         return 0
     return (starts - 1) // 2 if rng is None or window == "centre" else rng.randrange(starts)
 
