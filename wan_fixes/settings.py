@@ -52,6 +52,10 @@ class Settings:
     """How long one decoding may take before the clip counts as hanging."""
     max_pixels_per_frame: int = _number(8192 * 8192, 1, 2**31 - 1)
     """Larger frames are rejected before they are decoded (a "decompression bomb" takes all memory)."""
+    decode_memory_mb: int = _number(4096, 256, 1_048_576)
+    """Memory in MiB that reading one file may take in a worker process; one that takes more is rejected."""
+    isolate_decoding: bool = True
+    """Read clips and images in worker processes: a file that hangs or crashes its decoder takes only that with it."""
     missing_captions: Literal["empty", "skip"] = _choice("empty", "empty", "skip")
     """What a clip without a caption becomes: a sample with an empty prompt, or no sample."""
     short_clips: Literal["skip", "pad", "loop"] = _choice("skip", "skip", "pad", "loop")

@@ -13,14 +13,13 @@ from clips import make_broken_files, make_good_clips, write_clip
 from painted import paint_frame, read_frame_number
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan
+from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, MediaReader
 from wan_fixes.pipeline import (
     RobustVideoLoader,
     SafeInlineAspectBatchSorting,
     SafeVariationSorting,
     SafeVideoFrameSampler,
 )
-from wan_fixes.pipeline import context as context_module
 from wan_fixes.pipeline.fingerprint import read_recipe
 from wan_fixes.store import make_key
 
@@ -218,10 +217,8 @@ def test_a_damaged_clip_is_in_quarantine_until_it_changes(contexts, broken_files
         assert "damaged" in entry.reason
 
     measured = []
-    probe = context_module.probe
-    monkeypatch.setattr(
-        context_module, "probe", lambda path, **options: measured.append(path) or probe(path, **options)
-    )
+    probe = MediaReader.probe
+    monkeypatch.setattr(MediaReader, "probe", lambda reader, path: measured.append(path) or probe(reader, path))
     with contexts.new_files(tmp_path / "files") as context:
         assert epoch(context, paths) == [str(paths[1])]
         record = samples_of(context)[str(paths[0])]
@@ -303,10 +300,8 @@ def test_a_clip_that_vanishes_after_the_check_is_passed_over_and_not_in_quaranti
 
 def test_many_threads_measure_every_clip_once(contexts, good_clips, tmp_path, monkeypatch):
     measured = []
-    probe = context_module.probe
-    monkeypatch.setattr(
-        context_module, "probe", lambda path, **options: measured.append(path) or probe(path, **options)
-    )
+    probe = MediaReader.probe
+    monkeypatch.setattr(MediaReader, "probe", lambda reader, path: measured.append(path) or probe(reader, path))
     paths = [str(truth.path) for truth in good_clips]
     with contexts.new_files(tmp_path / "files") as context:
         started(Collector([concept_of()] * len(paths), paths), settings_of(), *loading(context), threads=4)
@@ -362,3 +357,17 @@ def test_handle_video_error_puts_nothing_in_its_place(context):
 def test_paths_may_be_of_any_script(context, tmp_path):
     path = clip(Path(tmp_path) / "vögel и птицы 鳥.mp4")
     assert loaded(context, [path], frames=9).read("image", 0).shape[1] == 9
+
+
+def test_a_clip_that_hits_a_limit_is_tried_again_when_the_limit_is_raised(contexts, tmp_path):
+    path = clip(tmp_path / "large.mp4")
+    error = SampleError("file cannot be read", path=path, reason="too much memory", context={"damaged": True})
+    error.context["limits"] = "10 s, 4096 MB"
+    with contexts.new_files(tmp_path / "files") as context:
+        context.skip(None, error)
+        [entry] = context.quarantine.entries()
+        assert entry.path == str(path)
+    with contexts.new_files(tmp_path / "files") as context, pytest.raises(SampleError, match="in quarantine"):
+        context.probe(str(path))
+    with contexts.new_files(tmp_path / "files", decode_memory_mb=8192) as context:
+        assert context.probe(str(path)).frame_count

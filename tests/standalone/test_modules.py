@@ -27,13 +27,12 @@ from wan_fixes.hosts.standalone.modules import (
     SelectRandomText,
     ShuffleTags,
 )
-from wan_fixes.media import Fit, decode_clip, plan_frames, probe
+from wan_fixes.media import Fit, MediaReader, decode_clip, plan_frames, probe
 from wan_fixes.pipeline import (
     PipelineContext,
     RobustVideoLoader,
     ValidatedCollectPaths,
     ValidatedImageLoader,
-    load_video,
 )
 from wan_fixes.pipeline.base import (
     MGDS,
@@ -197,13 +196,13 @@ def test_a_clip_is_decoded_at_the_size_of_its_bucket_and_never_at_its_own(harnes
     pictures = [paint_frame(number, width=200, height=100) for number in range(12)]
     path = write_clip(harness.folder / "a.mp4", pictures)
     fits = []
-    decode = load_video.decode_clip
+    decode = MediaReader.decode
 
     def noting(*arguments: Any, **options: Any) -> Any:
         fits.append(options["fit"])
         return decode(*arguments, **options)
 
-    monkeypatch.setattr(load_video, "decode_clip", noting)
+    monkeypatch.setattr(MediaReader, "decode", noting)
     names = ["original_resolution", "crop_resolution", "image"]
     (item,) = harness.run([*bucketing(harness), cropping(harness)], names, CONCEPT, target_frames="9")
     assert item["original_resolution"] == (9, 100, 200)

@@ -90,9 +90,10 @@ def _inspect(preset: Preset, settings: Settings) -> list[FileVerdict]:
 
 def _write_page(preset: Preset, verdicts: list[FileVerdict], spread: ClipSpread, page: Path) -> None:
     from wan_fixes.hosts.standalone.check_page import check_page, write_page
-    from wan_fixes.media.poster import poster
+    from wan_fixes.pipeline.media_reader import reader_for
+    from wan_fixes.settings import Settings
 
-    write_page(check_page(preset, verdicts, spread, poster), page)
+    write_page(check_page(preset, verdicts, spread, reader_for(Settings.load()).poster), page)
     err.print(shown(f"written: {page}"), soft_wrap=True)
 
 

@@ -16,6 +16,8 @@ from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan, count_chunks, plan_frames
+from wan_fixes.media.poster import poster
+from wan_fixes.media.reader import MEMORY_MB, MediaReader
 from wan_fixes.media.verdict import Verdict, inspect_image, inspect_video
 
 __all__ = [
@@ -23,9 +25,11 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "MASK_POSTFIXES",
     "MAX_PIXELS",
+    "MEMORY_MB",
     "VIDEO_EXTENSIONS",
     "Fit",
     "FramePlan",
+    "MediaReader",
     "ScanResult",
     "Verdict",
     "VideoMetadata",
@@ -40,6 +44,7 @@ __all__ = [
     "is_video",
     "load_image",
     "plan_frames",
+    "poster",
     "probe",
     "scan_folder",
 ]

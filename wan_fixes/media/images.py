@@ -12,7 +12,7 @@ from PIL import Image
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media.diagnosis import check_regular_file, why_not_an_image
-from wan_fixes.media.limits import MAX_PIXELS, check_picture_size
+from wan_fixes.media.limits import MAX_PIXELS, check_memory, check_picture_size
 
 _FORMATS: Final = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "AVIF", "GIF")
 _MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -48,6 +48,7 @@ def load_image(
     except SampleError:
         raise
     except Exception as error:  # Pillow's readers raise anything at all on damaged files
+        check_memory(path, error)
         diagnosis = why_not_an_image(path, error)
         raise SampleError(_UNREADABLE, path=path, **diagnosis._asdict(), module="media") from error
     return picture[:, :, None] if channels == 1 else picture

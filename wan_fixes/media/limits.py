@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import Final
@@ -14,6 +15,10 @@ MAX_PIXELS: Final = 8192 * 8192
 DEADLINE_SECONDS: Final = 10.0
 #: These errors hang on the settings and the machine: the file itself is not to be remembered as damaged.
 _NOT_ITS_FAULT: Final = {"damaged": False}
+
+
+#: In the context of an error: memory was not enough.
+OUT_OF_MEMORY: Final = "out_of_memory"
 
 
 class Deadline:
@@ -52,3 +57,16 @@ def check_picture_size(path: str | os.PathLike[str], width: int, height: int, ma
             module="media",
             context=_NOT_ITS_FAULT,
         )
+
+
+def check_memory(path: str | os.PathLike[str], error: BaseException) -> None:
+    """Raise SampleError when `error`, which reading `path` raised, says that memory was not enough."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        raise SampleError(
+            "file cannot be read",
+            path=path,
+            reason="there was not enough memory to read it",
+            fix="close other programs, use fewer loader threads, or scale it down",
+            module="media",
+            context={**_NOT_ITS_FAULT, OUT_OF_MEMORY: True},
+        ) from error

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media.diagnosis import check_regular_file, why_not_a_video
-from wan_fixes.media.limits import Deadline, check_picture_size
+from wan_fixes.media.limits import Deadline, check_memory, check_picture_size
 from wan_fixes.media.strict import StrictDecoder
 
 #: FFmpeg's names of the containers that we open. Playlists and scripts (concat, hls, dash, image2 …) are formats to
@@ -70,6 +70,7 @@ def open_video(
         )
     except FOREIGN_ERRORS as error:
         deadline.check()
+        check_memory(path, error)
         diagnosis = why_not_a_video(path, error)
         raise SampleError(_UNREADABLE, path=path, **diagnosis._asdict(), module="media") from error
     with container:
@@ -87,6 +88,7 @@ def reading(path: str | os.PathLike[str], deadline: Deadline) -> Iterator[None]:
         yield
     except FOREIGN_ERRORS as error:
         deadline.check()
+        check_memory(path, error)
         raise damaged(path, getattr(error, "strerror", None) or str(error)) from error
 
 

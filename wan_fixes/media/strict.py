@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 import av
-from av.codec import CodecContext
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from wan_fixes.media.colour import Orientation, orientation_of
@@ -32,9 +32,9 @@ class StrictDecoder:
     def __init__(self, stream: VideoStream, options: dict[str, str], *, threads: bool) -> None:
         native = stream.codec_context
         #: Only FFmpeg's own choice is told what the container says of the picture's orientation.
-        self._told: CodecContext | None = None
+        self._told: VideoCodecContext | None = None
         self._orientation: Orientation | None = None
-        self._context: CodecContext = native
+        self._context: VideoCodecContext = native
         count = _THREADS if threads else 1  # for one frame, starting them would take longer than decoding it
         strict = {"err_detect": "explode"} if native.name in _EXPLODE else {}
         #: So many packets after the last wanted one must be fed, else the errors of the last frames stay unknown.
@@ -46,8 +46,10 @@ class StrictDecoder:
         if reference in av.codecs_available:
             native.thread_count = 1
             self._told = native
-            self._context = CodecContext.create(reference, "r")
-            self._context.extradata = native.extradata
+            context = VideoCodecContext.create(reference, "r")
+            assert isinstance(context, VideoCodecContext), f"{reference} decodes no video"
+            context.extradata = native.extradata
+            self._context = context
         self._context.options = options | strict
         self._context.thread_type = "SLICE" if native.name in _WITHOUT_FRAME_THREADS else "AUTO"
         self._context.thread_count = count

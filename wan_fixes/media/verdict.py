@@ -50,7 +50,7 @@ def inspect_video(
         plan, too_short = _plan(metadata, count, fps, window, short_clips)
         decode_frames(path, _first_middle_last(plan), deadline=deadline, max_pixels=max_pixels)
     except SampleError as error:
-        return _rejected(path, error, metadata)
+        return rejected(path, error, metadata)
     warnings = list(metadata.warnings)
     repeated = count - len(set(plan.indices))
     if too_short:
@@ -71,7 +71,7 @@ def inspect_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS)
     try:
         height, width, _ = load_image(path, max_pixels=max_pixels).shape
     except SampleError as error:
-        return _rejected(path, error, None)
+        return rejected(path, error)
     return Verdict(os.fspath(path), "good", width=width, height=height)
 
 
@@ -95,6 +95,7 @@ def _first_middle_last(plan: FramePlan) -> FramePlan:
     )
 
 
-def _rejected(path: str | os.PathLike[str], error: SampleError, metadata: VideoMetadata | None) -> Verdict:
+def rejected(path: str | os.PathLike[str], error: SampleError, metadata: VideoMetadata | None = None) -> Verdict:
+    """The verdict on a file that `error` says cannot be used."""
     width, height = (metadata.width, metadata.height) if metadata else (None, None)
     return Verdict(os.fspath(path), "rejected", error.reason, error.fix, metadata, width, height)

@@ -15,7 +15,8 @@ import xxhash
 
 from wan_fixes.errors import SampleError
 from wan_fixes.health import ErrorRecoveryManager, Metrics, Run, plain
-from wan_fixes.media import VideoMetadata, is_decoder_available, probe
+from wan_fixes.media import MediaReader, VideoMetadata, is_decoder_available
+from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.pipeline.probe_memory import ProbeMemory
 from wan_fixes.pipeline.roster import SampleRoster
 from wan_fixes.settings import Settings
@@ -117,13 +118,19 @@ class PipelineContext:
 
     # What is known about a file
 
+    @property
+    def reader(self) -> MediaReader:
+        """Reads files with the limits of the settings."""
+        return reader_for(self.settings)
+
     def content_id(self, path: str) -> str:
         """The hash of the file's bytes. Raises ``SampleError`` when it cannot be read."""
         return self.content_ids.of(path)
 
     def check_quarantine(self, path: str) -> None:
         """Raise ``SampleError`` when the file was found damaged before and has not changed since."""
-        reason = self.quarantine.reason_for(path, self.content_id(path))
+        content = self.content_id(path)
+        reason = self.quarantine.reason_for(path, content) or self.quarantine.reason_for(path, self._limited(content))
         if reason is not None:
             fix = "replace or repair the file: it is tried again as soon as it changes"
             raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
@@ -143,11 +150,7 @@ class PipelineContext:
         return known
 
     def _measure(self, path: str) -> VideoMetadata:
-        return probe(
-            path,
-            max_pixels=self.settings.max_pixels_per_frame,
-            deadline=self.settings.decode_deadline_seconds,
-        )
+        return self.reader.probe(path)
 
     def rng(self, variation: int, path: str, purpose: str) -> random.Random:
         """The random numbers of one sample in one variation, the same wherever the sample stands in the list."""
@@ -190,11 +193,17 @@ class PipelineContext:
             path = sample or error.path or f"sample {index}"
             self.run.sample(path, "skipped", module=module, reason=reason, fix=error.fix, kind=type(error).__name__)
 
+    def _limited(self, content: str) -> str:
+        """What a file is called in quarantine that hit a limit: with higher limits it is tried again."""
+        return f"{content} within {self.settings.decode_deadline_seconds:g} s and {self.settings.decode_memory_mb} MB"
+
     def _quarantine(self, path: str, error: SampleError, module: str) -> None:
         try:
             content = self.content_ids.of(path)
         except SampleError:
             return  # gone: there is no content that could be tried again
+        if error.context.get("limits"):
+            content = self._limited(content)
         self.quarantine.add(path, content, _reason(error), module)
 
     def warn(self, path: str, reason: str, fix: str = "", module: str = "pipeline") -> None:

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import load_image
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.pixels import to_range
@@ -69,11 +69,13 @@ class ValidatedImageLoader(PipelineModule, RandomAccessPipelineModule):
         if not self._is_the_sample and not os.path.lexists(path):
             return {self.image_out_name: None}
         try:
-            pixels = load_image(path, channels=self.channels, max_pixels=self.context.settings.max_pixels_per_frame)
+            tensor = self.context.reader.load_image(path, self._to_tensor, channels=self.channels)
         except SampleError as error:
             error.module = type(self).__name__
             error.context.setdefault("damaged", True)
             raise
-        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # Pillow's own pixels cannot be written to
-        tensor = to_range(image, self.range_min, self.range_max, self.dtype)
         return {self.image_out_name: tensor.to(self.pipeline.device)}
+
+    def _to_tensor(self, pixels: numpy.ndarray[Any, Any]) -> torch.Tensor:
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # the pixels are not ours to keep
+        return to_range(image, self.range_min, self.range_max, self.dtype)

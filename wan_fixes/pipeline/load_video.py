@@ -10,9 +10,10 @@ import numpy
 import torch
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import VIDEO_EXTENSIONS, Fit, FramePlan, VideoMetadata, decode_clip, plan_frames, probe
+from wan_fixes.media import VIDEO_EXTENSIONS, Fit, FramePlan, VideoMetadata, plan_frames
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.pipeline.pixels import to_range
 from wan_fixes.pipeline.sample_frames import plan_window
 from wan_fixes.settings import Settings
@@ -54,7 +55,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         self.dtype = dtype
         self.context = context
         self.frame_plan_in_name = frame_plan_in_name
-        self._settings = context.settings if context is not None else Settings()
+        self._reader = context.reader if context is not None else reader_for(Settings())
 
     def length(self) -> int:
         return int(self._get_previous_length(self.path_in_name))
@@ -73,7 +74,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         path = self.path_of(variation, index)
         if not self._is_video(path):
             return None
-        return self._to_tensor(self._decode(path, self._plan(variation, index), fit)).to(self.pipeline.device)
+        return self._decode(path, self._plan(variation, index), fit).to(self.pipeline.device)
 
     def resolution(self, variation: int, index: int) -> tuple[int, int, int] | None:
         """Frames, height and width of a clip, from what is known without decoding; None when it is no video."""
@@ -100,15 +101,9 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
         return plan_window(self.context, path, variation, count, self.target_frame_rate)
 
-    def _decode(self, path: str, plan: FramePlan, fit: Fit | None = None) -> numpy.ndarray[Any, Any]:
+    def _decode(self, path: str, plan: FramePlan, fit: Fit | None = None) -> torch.Tensor:
         try:
-            return decode_clip(
-                path,
-                plan,
-                fit=fit,
-                deadline=self._settings.decode_deadline_seconds,
-                max_pixels=self._settings.max_pixels_per_frame,
-            )
+            return self._reader.decode(path, plan, self._to_tensor, fit=fit)
         except SampleError as error:
             error.context.setdefault("damaged", True)
             raise
@@ -123,7 +118,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         try:
             metadata = self.validate_video_metadata(video_path)
             plan = plan_frames(metadata, count=target_frames, fps=self.target_frame_rate, rng=None)
-            return self._to_tensor(self._decode(video_path, plan))
+            return self._decode(video_path, plan)
         except SampleError as error:
             return self.handle_video_error(video_path, error)
 
@@ -131,11 +126,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         """What is measured about a clip. Raises ``SampleError``."""
         if self.context is not None:
             return self.context.probe(video_path)
-        return probe(
-            video_path,
-            max_pixels=self._settings.max_pixels_per_frame,
-            deadline=self._settings.decode_deadline_seconds,
-        )
+        return self._reader.probe(video_path)
 
     def handle_video_error(self, video_path: str, error: Exception) -> torch.Tensor | None:
         """Record why a clip is left out. Returns None: nothing is put in its place."""

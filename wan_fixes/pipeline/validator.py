@@ -12,8 +12,8 @@ import torch
 
 from wan_fixes.errors import SampleError
 from wan_fixes.health import MemoryStats, Metrics, memory_stats
-from wan_fixes.media import probe
 from wan_fixes.pipeline.checks import describe, problem_with
+from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -89,11 +89,7 @@ class DataFlowValidator:
         """Measure a video without decoding its pictures. Never raises for a bad file."""
         started = time.perf_counter()
         try:
-            metadata = probe(
-                video_path,
-                max_pixels=self.settings.max_pixels_per_frame,
-                deadline=self.settings.decode_deadline_seconds,
-            )
+            metadata = reader_for(self.settings).probe(video_path)
         except SampleError as error:
             return ValidationResult(False, str(error), processing_time=time.perf_counter() - started)
         facts = asdict(metadata)

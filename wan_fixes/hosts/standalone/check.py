@@ -17,13 +17,12 @@ from wan_fixes.media import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
     Verdict,
-    inspect_image,
-    inspect_video,
     is_sample,
     is_video,
     scan_folder,
 )
 from wan_fixes.pipeline.captions import read_captions
+from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.settings import Settings
 
 Status = Literal["good", "warning", "rejected"]
@@ -71,7 +70,7 @@ class FileVerdict:
 def check_files(
     preset: Preset, settings: Settings, on_progress: Callable[[int, int], None] | None = None
 ) -> list[FileVerdict]:
-    """Inspect every file of every concept, in threads; verdicts come in the order of the files.
+    """Inspect every file of every concept, in worker processes; verdicts come in the order of the files.
 
     Parameters
     ----------
@@ -105,18 +104,17 @@ def check_files(
 
 def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Settings) -> FileVerdict:
     """The verdict on one clip or image and on its caption: the worse of the two, with both reasons."""
+    reader = reader_for(settings)
     if is_video(path):
-        of_file = inspect_video(
+        of_file = reader.inspect_video(
             path,
             count=preset.frames,
             fps=preset.variant.fps,
             window=settings.frame_window,
             short_clips=settings.short_clips,
-            deadline=settings.decode_deadline_seconds,
-            max_pixels=settings.max_pixels_per_frame,
         )
     else:
-        of_file = inspect_image(path, max_pixels=settings.max_pixels_per_frame)
+        of_file = reader.inspect_image(path)
     of_caption = inspect_caption(concept, path, settings)
     both = [verdict for verdict in (of_file, of_caption) if verdict.status != "good"]
     if of_file.status == "rejected":

@@ -1,0 +1,282 @@
+"""Worker processes: what a file does to its reader it does to a worker, and the next is read as if nothing was."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from clips import ClipTruth, write_clip
+from painted import paint_frame, read_frame_number
+from PIL import Image
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media import Fit, MediaReader, decode_clip, inspect_video, load_image, plan_frames, poster, probe
+from wan_fixes.media.workers import WorkerPool
+from wan_fixes.media.workers.process import SWOLLEN, WorkerLostError, WorkerProcess
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="its processes take no signals")
+_MB = 1 << 20
+
+
+@pytest.fixture
+def pool():
+    pool = WorkerPool(memory_mb=2048, size=2)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes some seconds to decode as a whole."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    pictures = (paint_frame(number % 250, width=640, height=480) for number in range(600))
+    return write_clip(path, pictures, options={"preset": "ultrafast", "crf": "20"})
+
+
+def _whole(clip: Path):
+    return plan_frames(probe(clip), count=600, fps=None)
+
+
+def _same(value):
+    return value
+
+
+def _workers() -> set[int]:
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it ends just now
+            if "wan_fixes.media.workers" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+def _while_it_works(act, workers_before: set[int], times: int = 1) -> threading.Thread:
+    """Do `act(pid)` to a new worker half a second after it appeared, so many times."""
+
+    def watch() -> None:
+        seen = set(workers_before)
+        for _ in range(times):
+            while not (new := _workers() - seen):
+                time.sleep(0.02)
+            seen |= new
+            time.sleep(0.7)
+            act(new.pop())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_everything_comes_out_as_without_workers(good_clips: list[ClipTruth], tmp_path: Path):
+    reader = MediaReader()
+    for truth in good_clips:
+        metadata = reader.probe(truth.path)
+        assert metadata == probe(truth.path)
+        plan = plan_frames(metadata, count=9, fps=16)
+        for fit in (None, Fit((48, 64), (8, 0, 32, 64))):
+            expected = decode_clip(truth.path, plan, fit=fit)
+            assert np.array_equal(reader.decode(truth.path, plan, np.copy, fit=fit), expected)
+        verdict = reader.inspect_video(truth.path, count=17, fps=16)
+        assert verdict == inspect_video(truth.path, count=17, fps=16)
+        assert reader.poster(truth.path) == poster(truth.path)
+    picture = tmp_path / "a.png"
+    Image.fromarray(paint_frame(3, width=64, height=48)).save(picture)
+    assert np.array_equal(reader.load_image(picture, np.copy), load_image(picture))
+    assert reader.inspect_image(picture).width == 64
+
+
+def test_errors_come_out_as_without_workers(broken_files):
+    reader = MediaReader()
+    for broken in broken_files:
+        if broken.about != "clip" or broken.kind in ("too_short", "one_frame", "flipped_bytes"):
+            continue
+        with pytest.raises(SampleError) as direct:
+            probe(broken.path)
+        with pytest.raises(SampleError) as isolated:
+            reader.probe(broken.path)
+        assert str(isolated.value) == str(direct.value) and isolated.value.context == direct.value.context
+
+
+def test_many_threads_get_each_their_own_frames(good_clips: list[ClipTruth], pool: WorkerPool):
+    truth = next(truth for truth in good_clips if truth.path.name == "h264_30fps.mp4")
+    metadata = probe(truth.path)
+    plans = [plan_frames(metadata, count=5, fps=None, window="start")] * 8
+    plans += [plan_frames(metadata, count=9, fps=15, window="centre")] * 8
+
+    def read(plan) -> list[int | None]:
+        def numbers(frames) -> list[int | None]:
+            time.sleep(0.02)  # while others are given theirs
+            return [read_frame_number(picture) for picture in np.moveaxis(frames, 0, -1)]
+
+        return pool.ask("decode_clip", truth.path, numbers, seconds=20, plan=plan)
+
+    with ThreadPoolExecutor(16) as executor:
+        for plan, numbers in zip(plans, executor.map(read, plans), strict=True):
+            assert numbers == list(plan.indices)
+
+
+@needs_signals
+def test_a_file_that_crashes_its_decoder_twice_is_damaged(long_clip: Path, pool: WorkerPool):
+    plan = _whole(long_clip)
+    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers(), times=2)
+    with pytest.raises(SampleError, match="crashes its decoder") as caught:
+        pool.ask("decode_clip", long_clip, _same, seconds=60, plan=plan)
+    killer.join()
+    assert caught.value.context["damaged"] and caught.value.path == str(long_clip)
+    assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
+
+
+@needs_signals
+def test_a_worker_that_crashes_once_is_forgiven(long_clip: Path, pool: WorkerPool):
+    plan = _whole(long_clip)
+    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers())
+    shape = pool.ask("decode_clip", long_clip, np.shape, seconds=60, plan=plan, fit=Fit((48, 64), (0, 0, 48, 64)))
+    killer.join()
+    assert shape == (3, 600, 48, 64)
+
+
+@needs_signals
+def test_what_waits_for_a_dead_drive_is_given_up_and_not_blamed(long_clip: Path, pool: WorkerPool):
+    plan = _whole(long_clip)
+    stopper = _while_it_works(lambda pid: os.kill(pid, signal.SIGSTOP), _workers())
+    begin = time.monotonic()
+    with pytest.raises(SampleError, match="gave no data for 3 s") as caught:
+        pool.ask("decode_clip", long_clip, _same, seconds=3, plan=plan)
+    stopper.join()
+    assert time.monotonic() - begin < 12 and caught.value.context == {"damaged": False}
+
+
+@needs_signals
+def test_what_the_system_kills_is_not_blamed(long_clip: Path, pool: WorkerPool):
+    plan = _whole(long_clip)
+    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGKILL), _workers(), times=2)
+    with pytest.raises(SampleError, match="want of memory") as caught:
+        pool.ask("decode_clip", long_clip, _same, seconds=60, plan=plan)
+    killer.join()
+    assert caught.value.context == {"damaged": False}
+
+
+def _endless_jpeg(path: Path) -> Path:
+    """A progressive JPEG whose first scan comes again and again: some kilobytes of work for an hour."""
+    side = 4096
+    whole = io.BytesIO()
+    Image.new("L", (side, side), 90).save(whole, "JPEG", progressive=True)
+    content = whole.getvalue()
+    scan = content.index(b"\xff\xda")
+    following = (
+        content.index(b"\xff\xc4", scan) if b"\xff\xc4" in content[scan:] else content.index(b"\xff\xda", scan + 2)
+    )
+    path.write_bytes(content[:scan] + content[scan:following] * 2000 + content[following:])
+    return path
+
+
+def test_a_file_that_keeps_its_decoder_busy_is_stopped_and_blamed(tmp_path: Path):
+    reader = MediaReader(deadline=0.5)
+    begin = time.monotonic()
+    with pytest.raises(SampleError, match=r"still busy after 0\.5 s") as caught:
+        reader.load_image(_endless_jpeg(tmp_path / "endless.jpg"), _same)
+    assert time.monotonic() - begin < 20
+    assert caught.value.context == {"damaged": True, "limits": "0.5 s, 4096 MB"}
+    assert "decode_deadline_seconds" in caught.value.fix
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is the system's only there")
+def test_a_file_that_needs_too_much_memory_is_stopped_and_blamed(tmp_path: Path):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (16000, 6000)).save(path, compress_level=1)
+    reader = MediaReader(memory_mb=300, max_pixels=1 << 30)
+    with pytest.raises(SampleError, match="more than 300 MB of memory") as caught:
+        reader.load_image(path, _same)
+    assert caught.value.context == {"damaged": True, "limits": "10 s, 300 MB"}
+    assert MediaReader(memory_mb=2048, max_pixels=1 << 30).load_image(path, np.shape) == (6000, 16000, 3)
+
+
+def test_a_worker_that_swells_is_seen_where_the_system_has_no_limit(long_clip: Path):
+    worker = WorkerProcess(2048 * _MB)
+    try:
+        worker._memory_bytes = 120 * _MB  # after the worker has set its own limit
+        with pytest.raises(WorkerLostError) as caught:
+            worker.ask("decode_clip", str(long_clip), {"plan": _whole(long_clip)}, 60)
+        assert caught.value.kind == SWOLLEN and not worker.is_alive()
+    finally:
+        worker.end()
+
+
+@needs_signals
+def test_an_interruption_leaves_no_answer_behind_for_the_next_question(long_clip: Path, pool: WorkerPool):
+    plan = _whole(long_clip)
+    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.ask("decode_clip", long_clip, _same, seconds=60, plan=plan)
+    assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
+
+
+@needs_signals
+def test_workers_end_with_a_process_that_is_killed(long_clip: Path):
+    program = (
+        "import sys, threading\n"
+        "from wan_fixes.media import MediaReader, plan_frames\n"
+        "reader = MediaReader(deadline=600)\n"
+        "plan = plan_frames(reader.probe(sys.argv[1]), count=600, fps=None)\n"
+        "print('begun', flush=True)\n"
+        "while True: reader.decode(sys.argv[1], plan, len)\n"
+    )
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(long_clip)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    assert parent.stdout is not None and parent.stdout.readline().strip() == b"begun"
+    workers = psutil.Process(parent.pid).children()
+    assert workers
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert gone and not alive
+
+
+def test_where_no_worker_can_be_started_files_are_read_here(
+    good_clips: list[ClipTruth], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no_python"))
+    reader = MediaReader(memory_mb=777)  # workers of its own
+    with caplog.at_level(logging.WARNING):
+        for truth in good_clips[:2]:
+            assert reader.probe(truth.path).frame_count == truth.frame_count
+    assert sum("no worker process can be started" in record.message for record in caplog.records) == 1
+
+
+def test_modules_beside_the_running_script_do_not_stand_in_for_pythons_own(good_clips: list[ClipTruth], tmp_path: Path):
+    (tmp_path / "json.py").write_text("raise ImportError('this is not json')", encoding="utf-8")
+    program = (
+        "import sys, json\n"  # its own is loaded before the folder is on the path
+        "from wan_fixes.media.workers.process import WorkerProcess\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "worker = WorkerProcess(1 << 30)\n"
+        "print(worker.ask('probe', sys.argv[1], {}, 20)['value'].frame_count)\n"
+        "worker.end()\n"
+    )
+    root = str(Path(__file__).resolve().parent.parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(good_clips[0].path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+        check=True,
+    )
+    assert int(done.stdout) == good_clips[0].frame_count

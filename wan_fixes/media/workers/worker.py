@@ -1,0 +1,81 @@
+"""What a worker process runs: questions from its standard input, one at a time, answers to its standard output."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from wan_fixes.errors import SampleError
+from wan_fixes.media.workers import wire
+from wan_fixes.media.workers.calls import CALLS
+from wan_fixes.media.workers.shared_buffer import SharedBuffer
+
+READY: Final = "ready"
+#: Seconds beyond the parent's own patience after which a worker that the parent has forgotten ends itself.
+_FORGOTTEN_SECONDS: Final = 5.0
+
+
+def main(handle: str, memory_bytes: int) -> None:
+    """Serve until the standard input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # libraries print as well
+    _limit_memory(memory_bytes)
+    buffer = SharedBuffer.attach(handle)
+    questions: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(questions,), daemon=True).start()
+    wire.send(answers, READY)
+    while True:
+        question = questions.get()
+        faulthandler.dump_traceback_later(question["patience"] + _FORGOTTEN_SECONDS, exit=True)
+        answer = _answer(question, buffer)
+        faulthandler.cancel_dump_traceback_later()
+        wire.send(answers, answer)
+
+
+def _listen(questions: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Beside the work, so that the process ends with its parent whatever it is doing."""
+    while True:
+        try:
+            questions.put(wire.receive(sys.stdin.buffer))
+        except EOFError:
+            os._exit(0)
+
+
+def _answer(question: dict[str, Any], buffer: SharedBuffer) -> Any:
+    try:
+        result = CALLS[question["call"]](question["path"], **question["arguments"])
+    except SampleError as error:
+        return {"error": error}
+    if isinstance(result, bytes):
+        return {"bytes": True, **_shared([np.frombuffer(result, np.uint8)], buffer)}
+    if isinstance(result, np.ndarray):
+        return _shared([result], buffer)
+    return {"value": result}
+
+
+def _shared(arrays: Sequence[npt.NDArray[np.uint8]], buffer: SharedBuffer) -> dict[str, Any]:
+    size = sum(array.nbytes for array in arrays)
+    name = buffer.reserve(size)
+    offset = 0
+    for array in arrays:
+        buffer.array(array.shape, offset)[:] = array
+        offset += array.nbytes
+    return {"buffer": name, "size": size, "shapes": [array.shape for array in arrays]}
+
+
+def _limit_memory(count: int) -> None:
+    """Where the system can (Linux): the parent looks only every so often, and memory is quickly taken."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (count if most < 0 else min(count, most), most))
