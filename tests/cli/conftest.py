@@ -63,7 +63,7 @@ def write_preset(tmp_path: Path, tiny_wan: Path) -> Callable[..., Path]:
             "cache_dir": str(tmp_path / "cache"),
             "output_model_destination": str(tmp_path / "lora.safetensors"),
             "concepts": [{"name": folder.name, "path": str(folder)} for folder in folders],
-            "resolution": "64",
+            "resolution": "64x48",
             "frames": 9,
             "batch_size": 1,
             "epochs": 1,

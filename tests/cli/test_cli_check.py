@@ -62,7 +62,9 @@ def test_json_is_all_there_is_on_stdout(wan: Any, clips: Path, write_preset: Wri
     assert {note["field"] for note in answer["fields"]} == {"compile", "no_such_field"}
     (empty, good) = answer["files"]
     names = ["path", "name", "concept", "status", "reason", "fix", "facts", "width", "height", "fps", "duration"]
-    assert list(good) == [*names, "video"]
+    assert list(good) == [*names, "video", "trained_at", "findings"]
+    assert (good["trained_at"], good["findings"]) == ([[64, 48]], [])
+    assert (empty["trained_at"], empty["findings"]) == ([], [])
     measured = {
         "is_variable_rate": False,
         "codec": "h264",
@@ -221,6 +223,44 @@ def test_histograms_show_how_long_and_fast_the_clips_are_and_what_they_are_train
 
     shown = wan("check", preset).stdout
     assert "17 to 32" in shown and "trained at" in shown and "█" in shown
+
+
+def test_a_picture_that_is_enlarged_or_much_cropped_is_told_with_what_helps(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (192, 48)).save(clips / "wide.png")
+    preset = write_preset(clips, resolution="128x96")
+    found = verdicts(wan("check", preset, "--json"))
+    small = {
+        "rule": "too_small",
+        "reason": "64x48 is enlarged 2 times to 128x96",
+        "fix": "lower the resolution, or use a larger source",
+    }
+    assert found["good.mp4"]["status"] == "warning" and found["good.mp4"]["findings"] == [small]
+    assert (found["good.mp4"]["reason"], found["good.mp4"]["fix"]) == (small["reason"], small["fix"])
+    wide = found["wide.png"]
+    assert [finding["rule"] for finding in wide["findings"]] == ["too_small", "wrong_aspect"]
+    for text in ("192x48 is enlarged 2 times to 384x96, of which 128x96 is used", "67 % of its picture is cut off"):
+        assert text in wide["reason"]
+    shown = " ".join(wan("check", preset).stdout.split())
+    assert "0 good, 2 warning, 0 rejected" in shown and "lower the resolution" in shown
+
+
+def test_a_concepts_own_resolution_is_the_one_that_its_pictures_are_held_to(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    image = {"enable_resolution_override": True, "resolution_override": "128x96"}
+    concept = {"path": str(clips), "image": image}
+    found = verdicts(wan("check", write_preset(concepts=[concept]), "--json"))["good.mp4"]
+    assert found["trained_at"] == [[128, 96]] and found["findings"][0]["rule"] == "too_small"
+
+
+def test_nothing_is_said_of_the_size_of_what_is_not_trained(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    found = verdicts(wan("check", write_preset(clips, frames=81, resolution="128x96"), "--json"))["good.mp4"]
+    assert found["status"] == "rejected" and (found["trained_at"], found["findings"]) == ([], [])
+    assert "enlarged" not in found["reason"]
 
 
 def test_a_page_shows_verdicts_and_pictures_and_no_text_is_markup(

@@ -32,6 +32,7 @@ def test_a_slow_clip_is_used_with_a_warning_about_repeats(tmp_path: Path):
     slow = write_clip(tmp_path / "slow.mp4", (paint_frame(k, width=64, height=48) for k in range(16)), rate=8)
     verdict = inspect_video(slow, count=17, fps=16)
     assert verdict.status == "warning" and "8 of 17 frames are repeats" in verdict.reason
+    assert verdict.fix == "use a source of 16 frames per second or more"
 
 
 def test_images_get_verdicts_too(tmp_path: Path):

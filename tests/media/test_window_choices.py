@@ -79,6 +79,7 @@ def test_the_frames_of_a_short_clip_are_those_that_were_planned(tmp_path: Path, 
     verdict = inspect_video(path, count=17, fps=16, short_clips=rule, deadline=20)
     assert verdict.status == "warning"
     assert "7 frames at 16 fps, 17 needed" in verdict.reason and "10 of 17 frames are repeats" in verdict.reason
+    assert verdict.fix == "lower frames, or use longer clips"
 
 
 def test_a_short_clip_is_rejected_with_what_would_help(tmp_path: Path) -> None:

@@ -51,19 +51,21 @@ def inspect_video(
         decode_frames(path, _first_middle_last(plan), deadline=deadline, max_pixels=max_pixels)
     except SampleError as error:
         return rejected(path, error, metadata)
-    warnings = list(metadata.warnings)
+    warnings, fix = list(metadata.warnings), ""
     repeated = count - len(set(plan.indices))
     if too_short:
         how = "its last frame is held" if short_clips == "pad" else "it begins anew"
         warnings.append(f"{too_short}: {how}, and {repeated} of {count} frames are repeats")
-    elif repeated:
+        fix = "lower frames, or use longer clips"
+    elif repeated and fps is not None:
         warnings.append(
             f"{repeated} of {count} frames are repeats, because it has {metadata.fps:.3g} frames per second"
         )
+        constant = " at a constant rate" if metadata.is_variable_rate else ""
+        fix = f"use a source of {fps:g} frames per second or more{constant}"
     status: Literal["good", "warning"] = "warning" if warnings else "good"
-    return Verdict(
-        os.fspath(path), status, "; ".join(warnings), metadata=metadata, width=metadata.width, height=metadata.height
-    )
+    reason, size = "; ".join(warnings), (metadata.width, metadata.height)
+    return Verdict(os.fspath(path), status, reason, fix, metadata, *size)
 
 
 def inspect_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Verdict:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from wan_fixes.errors import SampleError
 from wan_fixes.hosts.standalone.concepts import Concept
+from wan_fixes.hosts.standalone.picture_rules import Finding, Placement, findings, placements
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.media import (
     IMAGE_EXTENSIONS,
@@ -51,6 +52,10 @@ class FileVerdict:
         Frames per second and seconds of a clip; None of an image, and where they could not be measured.
     video:
         What else was measured of a clip: the fields of `VideoMetadata` that `VIDEO_FIELDS` names.
+    trained_at:
+        Width and height that it is scaled and cropped to, for each resolution of the preset; () of what is rejected.
+    findings:
+        What the preset's sizes do to it, which `reason` and `fix` say too.
     """
 
     path: str
@@ -65,6 +70,8 @@ class FileVerdict:
     fps: float | None = None
     duration: float | None = None
     video: dict[str, object] | None = None
+    trained_at: tuple[tuple[int, int], ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def check_files(
@@ -103,7 +110,7 @@ def check_files(
 
 
 def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Settings) -> FileVerdict:
-    """The verdict on one clip or image and on its caption: the worse of the two, with both reasons."""
+    """The verdict on one clip or image, on how it suits the preset, and on its caption: the worst, with all reasons."""
     reader = reader_for(settings)
     if is_video(path):
         of_file = reader.inspect_video(
@@ -115,24 +122,36 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
         )
     else:
         of_file = reader.inspect_image(path)
+    placed = _placed(of_file, concept, preset)
+    found = tuple(findings(placed))
+    of_picture = [Verdict(str(path), "warning", finding.reason, finding.fix) for finding in found]
     of_caption = inspect_caption(concept, path, settings)
-    both = [verdict for verdict in (of_file, of_caption) if verdict.status != "good"]
+    parts = [verdict for verdict in (of_file, *of_picture, of_caption) if verdict.status != "good"]
     if of_file.status == "rejected":
-        both = [verdict for verdict in both if verdict.status == "rejected"]  # it is not trained with any prompt
+        parts = [verdict for verdict in parts if verdict.status == "rejected"]  # it is not trained with any prompt
+    status: Status = max((verdict.status for verdict in parts), key=_SEVERITY.index, default="good")
     return FileVerdict(
         path=str(path),
         name=_name(concept, path),
         concept=concept.name,
-        status=max((verdict.status for verdict in both), key=_SEVERITY.index, default="good"),
-        reason="; ".join(verdict.reason for verdict in both if verdict.reason),
-        fix="; ".join(verdict.fix for verdict in both if verdict.fix),
+        status=status,
+        reason="; ".join(verdict.reason for verdict in parts if verdict.reason),
+        fix="; ".join(verdict.fix for verdict in parts if verdict.fix),
         facts=_facts(of_file),
         width=of_file.width,
         height=of_file.height,
         fps=of_file.metadata.fps if of_file.metadata else None,
         duration=of_file.metadata.duration if of_file.metadata else None,
         video={name: getattr(of_file.metadata, name) for name in VIDEO_FIELDS} if of_file.metadata else None,
+        trained_at=() if status == "rejected" else tuple(placement.bucket[::-1] for placement in placed),
+        findings=found,
     )
+
+
+def _placed(verdict: Verdict, concept: Concept, preset: Preset) -> tuple[Placement, ...]:
+    if verdict.status == "rejected" or verdict.width is None or verdict.height is None:
+        return ()
+    return placements(preset, concept, verdict.width, verdict.height)
 
 
 def inspect_caption(concept: Concept, path: Path, settings: Settings) -> Verdict:

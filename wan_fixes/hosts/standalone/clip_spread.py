@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wan_fixes.hosts.standalone.bucket_sizes import buckets_of
 from wan_fixes.hosts.standalone.preset import Preset
 
 if TYPE_CHECKING:
@@ -46,24 +45,16 @@ def clip_spread(preset: Preset, verdicts: Iterable[FileVerdict]) -> ClipSpread:
     lengths: Counter[int] = Counter()
     rates: Counter[float] = Counter()
     buckets: Counter[tuple[int, int]] = Counter()
-    images = {concept.name: concept.image for concept in preset.concepts}
     for verdict in verdicts:
         if verdict.fps is not None and verdict.duration is not None:
             frames = max(1, int(verdict.duration * preset.variant.fps + 1e-6))
             lengths[bisect_right(_LENGTHS, frames) - 1] += 1
             rates[round(verdict.fps, 2)] += 1
-        if verdict.status != "rejected" and verdict.width is not None and verdict.height is not None:
-            own = images[verdict.concept]
-            resolution = own.resolution_override if own.enable_resolution_override else preset.resolution
-            aspect = verdict.height / verdict.width
-            squares = not preset.aspect_ratio_bucketing
-            buckets.update(
-                buckets_of(aspect, resolution, preset.variant.spatial_multiple, squares_only=squares),
-            )
+        buckets.update(verdict.trained_at)
     return ClipSpread(
         lengths=[(_range(place), lengths[place]) for place in sorted(lengths)],
         rates=[(f"{rate:g}", rates[rate]) for rate in sorted(rates)],
-        buckets=[(f"{width}x{height}", count) for (height, width), count in sorted(buckets.items(), key=_largest)],
+        buckets=[(f"{width}x{height}", count) for (width, height), count in sorted(buckets.items(), key=_largest)],
     )
 
 
@@ -77,5 +68,5 @@ def _range(place: int) -> str:
 
 def _largest(entry: tuple[tuple[int, int], int]) -> tuple[int, tuple[int, int]]:
     """The bucket with most files first."""
-    size, count = entry
-    return -count, size
+    (width, height), count = entry
+    return -count, (height, width)
