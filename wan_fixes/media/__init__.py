@@ -1,7 +1,7 @@
 """Files to frames: probing, planning, decoding, images and folders. Knows no pipeline, no host, no torch."""
 
 from wan_fixes.media.decode import Fit
-from wan_fixes.media.decoders import decode_clip, decode_frames, is_decoder_available, probe
+from wan_fixes.media.decoders import decode_clip, decode_frames, decode_samples, is_decoder_available, probe
 from wan_fixes.media.folders import (
     IMAGE_EXTENSIONS,
     MASK_POSTFIXES,
@@ -36,6 +36,7 @@ __all__ = [
     "count_chunks",
     "decode_clip",
     "decode_frames",
+    "decode_samples",
     "inspect_image",
     "inspect_video",
     "is_decoder_available",

@@ -1,49 +1,27 @@
-"""Decoding exactly the planned frames of a clip, and refusing what FFmpeg had to conceal."""
+"""Decoding exactly the planned frames of a clip, of several samples in one pass, and refusing what FFmpeg conceals."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import av
 import numpy as np
-import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
-from wan_fixes.media.colour import rgb_conversion
-from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline, check_picture_size
+from wan_fixes.errors import SampleError
+from wan_fixes.media.collector import Allocate, Collector, Fit, OutOfOrderError, Pixels, new_array
+from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline
 from wan_fixes.media.opening import FOREIGN_ERRORS, OpenVideo, clock_of, damaged, open_video, reading
 from wan_fixes.media.plan import FramePlan
 from wan_fixes.media.probe import probe
-from wan_fixes.media.shape import displayed_size, pixel_aspect_of
+
+__all__ = ["Allocate", "Fit", "Pixels", "decode_clip", "decode_frames", "decode_samples", "new_array"]
 
 #: Seconds before the first planned frame to which is sought. A seek that lands behind its target (MPEG-PS and TS do
 #: that, and open groups of pictures have the same effect) is repeated from farther back, at last from the start.
 _SEEK_MARGINS: Final = (0.0, 3.0, 15.0, None)
-
-
-#: Where red, green and blue are in FFmpeg's planar RGB, "gbrp".
-_PLANES: Final = (2, 0, 1)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The size in which a clip is delivered: scaled as a whole, and a part of that."""
-
-    #: Height and width in pixels to which the displayed picture is scaled.
-    size: tuple[int, int]
-    #: Top, left, height and width of the part, in pixels of the scaled picture.
-    crop: tuple[int, int, int, int]
-
-    def __post_init__(self) -> None:
-        top, left, height, width = self.crop
-        inside = top >= 0 and left >= 0 and top + height <= self.size[0] and left + width <= self.size[1]
-        if not inside or height < 1 or width < 1:
-            raise ValueError(f"{self.crop = } is no part of {self.size = }")
 
 
 def decode_frames(
@@ -52,7 +30,7 @@ def decode_frames(
     *,
     deadline: float = DEADLINE_SECONDS,
     max_pixels: int = MAX_PIXELS,
-) -> npt.NDArray[np.uint8]:
+) -> Pixels:
     """`decode_clip` at the clip's own size, as `[F, H, W, 3]`: a view, its channels lie apart in memory."""
     return np.moveaxis(decode_clip(path, plan, deadline=deadline, max_pixels=max_pixels), 0, -1)
 
@@ -64,7 +42,7 @@ def decode_clip(
     fit: Fit | None = None,
     deadline: float = DEADLINE_SECONDS,
     max_pixels: int = MAX_PIXELS,
-) -> npt.NDArray[np.uint8]:
+) -> Pixels:
     """The planned frames as uint8 `[3, F, H, W]` RGB, each exactly the one planned, as players show them.
 
     That is turned for display, and with square pixels. With `fit` each frame is scaled as it is converted (bilinear,
@@ -72,45 +50,145 @@ def decode_clip(
     `deadline` is in seconds. Raises SampleError when a frame is damaged (in the window, or between the key frame and
     it: damage spreads), when one is missing, or when time is over.
     """
-    if not plan.indices:
-        raise ValueError("the plan is empty")
-    clock = Deadline(deadline, path)
-    timestamps = plan.timestamps
-    if timestamps is None:
-        known = probe(path, max_pixels=max_pixels, deadline=deadline).timestamps
-        if known and max(plan.indices) >= len(known):
-            raise damaged(path, f"it has {len(known)} frames, and frame {max(plan.indices)} is planned")
-        timestamps = tuple(known[index] for index in plan.indices) if known else ()
-    if not timestamps:
-        return _decode_by_counting(path, plan, fit, clock, max_pixels)
+    (pictures,) = decode_samples(path, [(plan, fit)], deadline=deadline, max_pixels=max_pixels)
+    if isinstance(pictures, SampleError):
+        raise pictures
+    return pictures
+
+
+def decode_samples(
+    path: str | os.PathLike[str],
+    samples: Sequence[tuple[FramePlan, Fit | None]],
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    max_pixels: int = MAX_PIXELS,
+    allocate: Allocate = new_array,
+) -> list[Pixels | SampleError]:
+    """Of each sample of a clip what `decode_clip` would return or raise, in as few passes over the clip as it takes.
+
+    Windows that overlap, or follow one another within less than a window, share a pass: each frame is decoded once for
+    all of them. Those farther away are sought. `deadline` is in seconds for each sample, in one sum for all.
+    `allocate(shape)` gives the uint8 array that a sample's frames are written into; nothing else grows with their
+    number. A sample that fails doesn't spoil the others: what had not come whole when a pass broke off is decoded by
+    itself.
+    """
+    if not all(plan.indices for plan, _ in samples):
+        raise ValueError("a plan is empty")
+    if not samples:
+        return []
+    clock = Deadline(deadline * len(samples), path)
+    wanted = [Collector(path, plan, fit, max_pixels, allocate) for plan, fit in samples]
+    try:
+        _find_timestamps(path, wanted, clock, max_pixels)
+        for group in _passes([sample for sample in wanted if sample.failure is None]):
+            _decode_group(path, group, deadline, clock, max_pixels)
+    except SampleError as error:
+        for sample in wanted:
+            if not sample.is_done:
+                sample.failure = sample.failure or error
+    return [sample.result() for sample in wanted]
+
+
+def _find_timestamps(
+    path: str | os.PathLike[str], wanted: Sequence[Collector], clock: Deadline, max_pixels: int
+) -> None:
+    unknown = [sample for sample in wanted if sample.keys is None]
+    if not unknown:
+        return
+    known = probe(path, max_pixels=max_pixels, deadline=clock.remaining()).timestamps
+    for sample in unknown:
+        last = max(sample.plan.indices)
+        if known and last >= len(known):
+            sample.failure = damaged(path, f"it has {len(known)} frames, and frame {last} is planned")
+        else:
+            sample.keys = tuple(known[index] for index in sample.plan.indices) if known else ()
+
+
+def _passes(wanted: Sequence[Collector]) -> Iterator[list[Collector]]:
+    """The samples in the order of the clip, those together that share a pass. Counting always begins at the start."""
+    group: list[Collector] = []
+    end = 0
+    for sample in sorted(wanted, key=lambda sample: (bool(sample.keys), sample.first, sample.last)):
+        is_far = sample.first - end >= sample.last + 1 - sample.first
+        if group and (bool(sample.keys) != bool(group[0].keys) or (sample.keys and is_far)):
+            yield group
+            group = []
+        end = max(end, sample.last + 1) if group else sample.last + 1
+        group.append(sample)
+    if group:
+        yield group
+
+
+def _decode_group(
+    path: str | os.PathLike[str], group: list[Collector], deadline: float, clock: Deadline, max_pixels: int
+) -> None:
+    """Decode in one pass, and by themselves the samples that did not come whole: each is to have its own verdict.
+
+    Raises SampleError when the time for all is over.
+    """
+    try:
+        _decode_pass(path, group, clock, max_pixels)
+    except SampleError as error:
+        for sample in group:
+            sample.is_done = sample.is_done or sample.is_settled()
+        if len(group) == 1:
+            group[0].failure = error
+    if len(group) == 1:
+        group[0].is_done = True
+        return
+    for sample in group:
+        if sample.is_done:
+            continue
+        clock.check()
+        try:
+            _decode_pass(path, [sample], Deadline(deadline, path), max_pixels)
+        except SampleError as error:
+            sample.failure = error
+        sample.is_done = True
+
+
+def _decode_pass(path: str | os.PathLike[str], group: list[Collector], clock: Deadline, max_pixels: int) -> None:
+    """Collect from one key frame on, from ever farther back until every sample is complete. Raises SampleError."""
+    if not group[0].keys:
+        _decode_by_counting(path, group, clock, max_pixels)
+        return
+    left = group
     for margin in _SEEK_MARGINS:
-        from_start = margin is None or plan.indices[0] == 0
+        from_start = margin is None or min(sample.first for sample in left) == 0
         with open_video(path, clock, max_pixels) as video, reading(path, clock):
             unit = clock_of(video.stream)
-            frames = _Collector(path, plan, fit, video, timestamps, unit, max_pixels)
+            for sample in left:
+                sample.begin(video, unit)
             if margin is not None and not from_start:
+                target = min(sample.first_key for sample in left) - int(margin / unit)
                 with contextlib.suppress(*FOREIGN_ERRORS):  # without an index: then from the start, where it stands
-                    video.container.seek(min(timestamps) - int(margin / unit), stream=video.stream)
+                    video.container.seek(target, stream=video.stream)
             try:
-                for frame in _decode_span(video, timestamps, clock):
-                    frames.take(frame, frame.pts)
-            except _OutOfOrderError as error:
+                for frame in _decode_span(video, left, clock):
+                    for sample in left:
+                        sample.take(frame, frame.pts)
+            except OutOfOrderError as error:
                 if from_start:
                     raise damaged(path, "its frames come in another order than their times") from error
+                for sample in left:
+                    sample.is_done = sample.is_settled()
+                left = [sample for sample in left if not sample.is_done]
                 continue
-        if frames.complete() or from_start:
+        for sample in left:
+            sample.is_done = sample.complete()
+        left = [sample for sample in left if not sample.is_done]
+        if not left or from_start:
             break
-    return frames.result()
 
 
-def _decode_span(video: OpenVideo, timestamps: tuple[int, ...], clock: Deadline) -> Iterator[av.VideoFrame]:
+def _decode_span(video: OpenVideo, wanted: Sequence[Collector], clock: Deadline) -> Iterator[av.VideoFrame]:
     """Frames from a key frame at or before the first wanted one; nothing when the seek landed behind it.
 
     The wanted frames don't depend on packets after the last wanted one, in the file's order, so the damage of those
     doesn't matter; no more are fed than the decoder needs to tell the damage of the wanted ones.
     """
-    waiting = set(timestamps)
-    first_wanted = min(timestamps)
+    waiting = list(wanted)
+    first_wanted = min(sample.first_key for sample in wanted)
     due: set[int | None] = set()  # fed and not yet out: what the wanted frames may depend on
     last: av.Packet | None = None
     for packet in video.container.demux(video.stream):
@@ -124,7 +202,7 @@ def _decode_span(video: OpenVideo, timestamps: tuple[int, ...], clock: Deadline)
             break
         last = packet
         due.add(packet.pts)
-        waiting.discard(packet.pts)
+        waiting = [sample for sample in waiting if sample.was_fed(packet.pts)]
         for frame in video.decoder.decode(packet):
             due.discard(frame.pts)
             yield frame
@@ -148,91 +226,17 @@ def _decode_tail(video: OpenVideo, last: av.Packet) -> Iterator[av.VideoFrame]:
 
 
 def _decode_by_counting(
-    path: str | os.PathLike[str], plan: FramePlan, fit: Fit | None, clock: Deadline, max_pixels: int
-) -> npt.NDArray[np.uint8]:
+    path: str | os.PathLike[str], group: Sequence[Collector], clock: Deadline, max_pixels: int
+) -> None:
+    last = max(sample.last for sample in group)
     with open_video(path, clock, max_pixels) as video, reading(path, clock):
-        frames = _Collector(path, plan, fit, video, plan.indices, None, max_pixels)
+        for sample in group:
+            sample.begin(video, None)
         for number, frame in enumerate(video.frames()):
             clock.check()
-            frames.take(frame, number)
-            if number == max(plan.indices):
+            for sample in group:
+                sample.take(frame, number)
+            if number == last:
                 break
-    return frames.result()
-
-
-class _OutOfOrderError(Exception):
-    """Frames came in another order than their times: this was no key frame to begin at, or the times are wrong."""
-
-
-class _Collector:
-    """Converts the wanted frames into one array as they come, and refuses damaged ones."""
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        plan: FramePlan,
-        fit: Fit | None,
-        video: OpenVideo,
-        keys: tuple[int, ...],
-        unit: Fraction | None,
-        max_pixels: int,
-    ) -> None:
-        """`keys` tell the planned frames apart: time stamps of `unit` seconds, or counts when `unit` is None."""
-        self._path = path
-        self._plan = plan
-        self._fit = fit
-        self._pixel_aspect = pixel_aspect_of(video.stream)
-        self._decoder = video.decoder
-        self._first_key = keys[0]
-        self._unit = unit
-        self._max_pixels = max_pixels
-        self._places: dict[int, list[int]] = {}
-        for place, key in enumerate(keys):
-            self._places.setdefault(key, []).append(place)
-        self._latest: int | None = None
-        self._reformatter = VideoReformatter()
-        self._pictures: npt.NDArray[np.uint8] | None = None
-
-    def take(self, frame: av.VideoFrame, key: int | None) -> None:
-        """Keep `frame` when `key` is wanted; raises SampleError when it is damaged, wanted or not."""
-        if frame.is_corrupt:
-            at = ""
-            if key is not None and self._unit is not None:
-                at = f" at {self._plan.times[0] + float((key - self._first_key) * self._unit):.3f} s"
-            raise damaged(self._path, f"FFmpeg had to conceal errors{at}")
-        if self._unit is not None and key is not None:
-            if self._latest is not None and key < self._latest:
-                raise _OutOfOrderError
-            self._latest = key
-        places = self._places.pop(key, None) if key is not None else None
-        if places is None:
-            return
-        orientation = self._decoder.orientation_of(frame)
-        if self._pictures is None:
-            check_picture_size(self._path, frame.width, frame.height, self._max_pixels)
-            fit = self._fit or _whole(displayed_size(frame.width, frame.height, self._pixel_aspect, orientation))
-            self._size, (self._top, self._left, height, width) = fit.size, fit.crop
-            self._pictures = np.empty((3, len(self._plan.indices), height, width), dtype=np.uint8)
-        # A clip that changes its size midway is scaled to the first size, as players do.
-        height, width = self._size[::-1] if orientation.swaps_sides else self._size
-        rgb = self._reformatter.reformat(frame, width, height, **rgb_conversion(frame))
-        for channel, plane in zip(self._pictures, (rgb.planes[number] for number in _PLANES), strict=True):
-            rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
-            picture = orientation.apply(rows[:, :width])
-            for place in places:
-                shown = channel[place]
-                shown[:] = picture[self._top : self._top + shown.shape[0], self._left : self._left + shown.shape[1]]
-
-    def complete(self) -> bool:
-        return not self._places
-
-    def result(self) -> npt.NDArray[np.uint8]:
-        """All planned frames; raises SampleError when some never came."""
-        if self._places or self._pictures is None:
-            missing = min(place for places in self._places.values() for place in places)
-            raise damaged(self._path, f"the frame at {self._plan.times[missing]:.3f} s cannot be decoded")
-        return self._pictures
-
-
-def _whole(size: tuple[int, int]) -> Fit:
-    return Fit(size, (0, 0, *size))
+    for sample in group:
+        sample.is_done = sample.complete()

@@ -7,13 +7,15 @@ show damaged frames as if they were good, so they are asked only where PyAV's FF
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media.decode import Fit
+from wan_fixes.media.decode import Allocate, Fit, Pixels, new_array
+from wan_fixes.media.decode import decode_samples as decode_with_pyav
 from wan_fixes.media.decoders import decord, pyav, torchcodec
 from wan_fixes.media.decoders.base import Decoder
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS, Deadline
@@ -85,6 +87,37 @@ def decode_clip(
         module="media",
         context={"damaged": False},
     )
+
+
+def decode_samples(
+    path: str | os.PathLike[str],
+    samples: Sequence[tuple[FramePlan, Fit | None]],
+    *,
+    deadline: float = DEADLINE_SECONDS,
+    max_pixels: int = MAX_PIXELS,
+    allocate: Allocate = new_array,
+) -> list[Pixels | SampleError]:
+    """Of each sample of a clip what `decode_clip` would return or raise, in as few passes over the clip as it takes.
+
+    Windows that overlap, or follow one another within less than a window, share a pass: each frame is decoded once for
+    all of them (by PyAV; other decoders are asked for one sample after the other). `deadline` is in seconds for each
+    sample, in one sum for all. `allocate(shape)` gives the uint8 array that a sample's frames are written into.
+    """
+    if all(plan.decoder == pyav.NAME for plan, _ in samples):
+        return decode_with_pyav(path, samples, deadline=deadline, max_pixels=max_pixels, allocate=allocate)
+    clock = Deadline(deadline * len(samples), path)
+    results: list[Pixels | SampleError] = []
+    for plan, fit in samples:
+        try:
+            clock.check()
+            pictures = decode_clip(path, plan, fit=fit, deadline=deadline, max_pixels=max_pixels)
+        except SampleError as error:
+            results.append(error)
+            continue
+        result = allocate(pictures.shape)
+        result[:] = pictures
+        results.append(result)
+    return results
 
 
 def decode_frames(
