@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,11 @@ def _whole(clip: Path):
 
 def _same(value):
     return value
+
+
+def _shape(results):
+    (frames,) = results
+    return frames.shape
 
 
 def _workers() -> set[int]:
@@ -116,15 +122,33 @@ def test_many_threads_get_each_their_own_frames(good_clips: list[ClipTruth], poo
     plans += [plan_frames(metadata, count=9, fps=15, window="centre")] * 8
 
     def read(plan) -> list[int | None]:
-        def numbers(frames) -> list[int | None]:
+        def numbers(results) -> list[int | None]:
+            (frames,) = results
             time.sleep(0.02)  # while others are given theirs
             return [read_frame_number(picture) for picture in np.moveaxis(frames, 0, -1)]
 
-        return pool.ask("decode_clip", truth.path, numbers, seconds=20, plan=plan)
+        return pool.ask("decode_samples", truth.path, numbers, seconds=20, samples=[(plan, None)])
 
     with ThreadPoolExecutor(16) as executor:
         for plan, numbers in zip(plans, executor.map(read, plans), strict=True):
             assert numbers == list(plan.indices)
+
+
+@pytest.mark.parametrize("fits", [(None, None), (Fit((48, 64), (0, 0, 40, 60)), Fit((60, 80), (5, 5, 50, 70)))])
+def test_several_samples_come_as_if_each_were_asked_for_alone(good_clips: list[ClipTruth], fits):
+    truth = next(truth for truth in good_clips if truth.path.name == "h264_24fps_bframes.mp4")
+    metadata = probe(truth.path)
+    plans = [plan_frames(metadata, count=9, fps=None, window="chunks", chunk=chunk) for chunk in (0, 1)]
+    beyond = replace(plans[1], timestamps=tuple(stamp + 10**9 for stamp in plans[1].timestamps))
+    samples = [(plans[0], fits[0]), (beyond, None), (plans[1], fits[1])]
+    (lost,) = MediaReader().decode_samples(truth.path, [(beyond, None)], _same)
+    assert isinstance(lost, SampleError)
+    first, missing, second = MediaReader().decode_samples(
+        truth.path, samples, lambda results: [np.copy(r) if isinstance(r, np.ndarray) else r for r in results]
+    )
+    assert isinstance(missing, SampleError)
+    for plan, fit, frames in ((plans[0], fits[0], first), (plans[1], fits[1], second)):
+        assert np.array_equal(frames, decode_clip(truth.path, plan, fit=fit))
 
 
 @needs_signals
@@ -132,7 +156,7 @@ def test_a_file_that_crashes_its_decoder_twice_is_damaged(long_clip: Path, pool:
     plan = _whole(long_clip)
     killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers(), times=2)
     with pytest.raises(SampleError, match="crashes its decoder") as caught:
-        pool.ask("decode_clip", long_clip, _same, seconds=60, plan=plan)
+        pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
     killer.join()
     assert caught.value.context["damaged"] and caught.value.path == str(long_clip)
     assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
@@ -142,7 +166,7 @@ def test_a_file_that_crashes_its_decoder_twice_is_damaged(long_clip: Path, pool:
 def test_a_worker_that_crashes_once_is_forgiven(long_clip: Path, pool: WorkerPool):
     plan = _whole(long_clip)
     killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers())
-    shape = pool.ask("decode_clip", long_clip, np.shape, seconds=60, plan=plan, fit=Fit((48, 64), (0, 0, 48, 64)))
+    shape = pool.ask("decode_samples", long_clip, _shape, seconds=60, samples=[(plan, Fit((48, 64), (0, 0, 48, 64)))])
     killer.join()
     assert shape == (3, 600, 48, 64)
 
@@ -153,7 +177,7 @@ def test_what_waits_for_a_dead_drive_is_given_up_and_not_blamed(long_clip: Path,
     stopper = _while_it_works(lambda pid: os.kill(pid, signal.SIGSTOP), _workers())
     begin = time.monotonic()
     with pytest.raises(SampleError, match="gave no data for 3 s") as caught:
-        pool.ask("decode_clip", long_clip, _same, seconds=3, plan=plan)
+        pool.ask("decode_samples", long_clip, _same, seconds=3, samples=[(plan, None)])
     stopper.join()
     assert time.monotonic() - begin < 12 and caught.value.context == {"damaged": False}
 
@@ -163,7 +187,7 @@ def test_what_the_system_kills_is_not_blamed(long_clip: Path, pool: WorkerPool):
     plan = _whole(long_clip)
     killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGKILL), _workers(), times=2)
     with pytest.raises(SampleError, match="want of memory") as caught:
-        pool.ask("decode_clip", long_clip, _same, seconds=60, plan=plan)
+        pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
     killer.join()
     assert caught.value.context == {"damaged": False}
 
@@ -208,7 +232,7 @@ def test_a_worker_that_swells_is_seen_where_the_system_has_no_limit(long_clip: P
     try:
         worker._memory_bytes = 120 * _MB  # after the worker has set its own limit
         with pytest.raises(WorkerLostError) as caught:
-            worker.ask("decode_clip", str(long_clip), {"plan": _whole(long_clip)}, 60)
+            worker.ask("decode_samples", str(long_clip), {"samples": [(_whole(long_clip), None)]}, 60)
         assert caught.value.kind == SWOLLEN and not worker.is_alive()
     finally:
         worker.end()
@@ -220,7 +244,7 @@ def test_an_interruption_leaves_no_answer_behind_for_the_next_question(long_clip
     timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        pool.ask("decode_clip", long_clip, _same, seconds=60, plan=plan)
+        pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
     assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
 
 

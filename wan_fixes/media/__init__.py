@@ -1,6 +1,6 @@
 """Files to frames: probing, planning, decoding, images and folders. Knows no pipeline, no host, no torch."""
 
-from wan_fixes.media.decode import Fit
+from wan_fixes.media.collector import Fit
 from wan_fixes.media.decoders import decode_clip, decode_frames, decode_samples, is_decoder_available, probe
 from wan_fixes.media.folders import (
     IMAGE_EXTENSIONS,

@@ -118,10 +118,9 @@ class Collector:
             if self._latest is not None and key < self._latest:
                 raise OutOfOrderError
             self._latest = key
-        places = self._places.get(key) if key is not None else None
-        if places is not None:
-            self._keep(frame, places)
-            self._places.pop(key)
+        if key is not None and key in self._places:
+            self._keep(frame, self._places[key])
+            del self._places[key]
         self._due.discard(key)
 
     def _keep(self, frame: av.VideoFrame, places: list[int]) -> None:

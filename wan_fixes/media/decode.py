@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import av
-import numpy as np
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media.collector import Allocate, Collector, Fit, OutOfOrderError, Pixels, new_array
@@ -17,22 +16,9 @@ from wan_fixes.media.opening import FOREIGN_ERRORS, OpenVideo, clock_of, damaged
 from wan_fixes.media.plan import FramePlan
 from wan_fixes.media.probe import probe
 
-__all__ = ["Allocate", "Fit", "Pixels", "decode_clip", "decode_frames", "decode_samples", "new_array"]
-
 #: Seconds before the first planned frame to which is sought. A seek that lands behind its target (MPEG-PS and TS do
 #: that, and open groups of pictures have the same effect) is repeated from farther back, at last from the start.
 _SEEK_MARGINS: Final = (0.0, 3.0, 15.0, None)
-
-
-def decode_frames(
-    path: str | os.PathLike[str],
-    plan: FramePlan,
-    *,
-    deadline: float = DEADLINE_SECONDS,
-    max_pixels: int = MAX_PIXELS,
-) -> Pixels:
-    """`decode_clip` at the clip's own size, as `[F, H, W, 3]`: a view, its channels lie apart in memory."""
-    return np.moveaxis(decode_clip(path, plan, deadline=deadline, max_pixels=max_pixels), 0, -1)
 
 
 def decode_clip(

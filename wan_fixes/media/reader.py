@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from wan_fixes.errors import SampleError
-from wan_fixes.media.decode import Fit
+from wan_fixes.media.collector import Fit, Pixels
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan, ShortClips, Window
@@ -24,7 +21,6 @@ from wan_fixes.media.workers.pool import WorkerPool, WorkersUnavailableError
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Pixels = npt.NDArray[np.uint8]
 
 #: MiB that reading one file may take in a worker process.
 MEMORY_MB: Final = 4096
@@ -65,7 +61,28 @@ class MediaReader:
 
         Raises SampleError.
         """
-        return self._call("decode_clip", path, use, deadline=self.deadline, plan=plan, fit=fit)
+
+        def use_only(results: list[Pixels | SampleError]) -> Result:
+            (result,) = results
+            if isinstance(result, SampleError):
+                raise result
+            return use(result)
+
+        return self.decode_samples(path, [(plan, fit)], use_only)
+
+    def decode_samples(
+        self,
+        path: str | os.PathLike[str],
+        samples: Sequence[tuple[FramePlan, Fit | None]],
+        use: Callable[[list[Pixels | SampleError]], Result],
+    ) -> Result:
+        """What `use` makes of `wan_fixes.media.decode_samples`'s frames, which are overwritten once it returns.
+
+        Each sample has the deadline. Raises SampleError where a worker process is lost to the file.
+        """
+        return self._call(
+            "decode_samples", path, use, steps=len(samples), deadline=self.deadline, samples=list(samples)
+        )
 
     def load_image(self, path: str | os.PathLike[str], use: Callable[[Pixels], Result], *, channels: int = 3) -> Result:
         """What `use` makes of `wan_fixes.media.load_image`'s pixels, which are overwritten once it returns.

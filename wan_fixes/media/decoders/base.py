@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from wan_fixes.media.decode import Fit
+from wan_fixes.media.collector import Fit
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media.decode import Allocate, Fit, Pixels, new_array
+from wan_fixes.media.collector import Allocate, Fit, Pixels, new_array
 from wan_fixes.media.decode import decode_samples as decode_with_pyav
 from wan_fixes.media.decoders import decord, pyav, torchcodec
 from wan_fixes.media.decoders.base import Decoder

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from wan_fixes.errors import SampleError
+from wan_fixes.media.collector import Fit
 from wan_fixes.media.colour import Orientation
-from wan_fixes.media.decode import Fit
 from wan_fixes.media.decoders.mirroring import is_mirrored
 from wan_fixes.media.diagnosis import check_regular_file
 from wan_fixes.media.limits import Deadline, check_picture_size

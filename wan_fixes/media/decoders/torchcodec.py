@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from wan_fixes.media.collector import Fit
 from wan_fixes.media.colour import Orientation
-from wan_fixes.media.decode import Fit
 from wan_fixes.media.decoders import foreign
 from wan_fixes.media.limits import Deadline, check_picture_size
 from wan_fixes.media.metadata import VideoMetadata

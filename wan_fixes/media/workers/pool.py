@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from wan_fixes.errors import SampleError
 from wan_fixes.media.limits import OUT_OF_MEMORY
 from wan_fixes.media.opening import REENCODE
+from wan_fixes.media.workers.arena import opened
 from wan_fixes.media.workers.process import BUSY, ENDED, KILLED, STALLED, SWOLLEN, WorkerLostError, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -148,11 +149,18 @@ class WorkerPool:
 
 def _opened(answer: dict[str, Any], worker: WorkerProcess) -> Any:
     if "error" in answer:
-        error = answer["error"]
-        raise WorkerLostError(SWOLLEN) if error.context.get(OUT_OF_MEMORY) else error
-    if "buffer" not in answer:
-        return answer["value"]
-    worker.buffer.open(answer["buffer"], answer["size"])
-    (shape,) = answer["shapes"]
-    array = worker.buffer.array(shape, 0)
-    return array.tobytes() if answer.get("bytes") else array
+        raise _as_loss(answer["error"])
+    if "arrays" in answer:
+        return opened(answer["arrays"], worker.buffer)
+    if "array" in answer:
+        return opened(answer["array"], worker.buffer)[0]
+    if "bytes" in answer:
+        (data,) = opened(answer["bytes"], worker.buffer)
+        assert not isinstance(data, SampleError), "bytes are no sample that could fail"
+        return data.tobytes()
+    return answer["value"]
+
+
+def _as_loss(error: SampleError) -> Exception:
+    """The worker survived being out of memory; what it says of the file is the same."""
+    return WorkerLostError(SWOLLEN) if error.context.get(OUT_OF_MEMORY) else error

@@ -7,7 +7,7 @@ import json
 from typing import IO, Any, Final
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media.decode import Fit
+from wan_fixes.media.collector import Fit
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan
 from wan_fixes.media.verdict import Verdict

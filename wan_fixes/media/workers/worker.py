@@ -7,14 +7,13 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media.workers import wire
+from wan_fixes.media.workers.arena import Arena
 from wan_fixes.media.workers.calls import CALLS
 from wan_fixes.media.workers.shared_buffer import SharedBuffer
 
@@ -50,25 +49,21 @@ def _listen(questions: queue.SimpleQueue[dict[str, Any]]) -> None:
 
 
 def _answer(question: dict[str, Any], buffer: SharedBuffer) -> Any:
+    call, arguments = question["call"], question["arguments"]
+    arena = Arena(buffer)
+    if call == "decode_samples":
+        arguments["allocate"] = arena.allocator(arguments["samples"])
     try:
-        result = CALLS[question["call"]](question["path"], **question["arguments"])
+        result = CALLS[call](question["path"], **arguments)
     except SampleError as error:
         return {"error": error}
     if isinstance(result, bytes):
-        return {"bytes": True, **_shared([np.frombuffer(result, np.uint8)], buffer)}
+        return {"bytes": arena.parts([np.frombuffer(result, np.uint8)])}
     if isinstance(result, np.ndarray):
-        return _shared([result], buffer)
+        return {"array": arena.parts([result])}
+    if isinstance(result, list):
+        return {"arrays": arena.parts(result)}
     return {"value": result}
-
-
-def _shared(arrays: Sequence[npt.NDArray[np.uint8]], buffer: SharedBuffer) -> dict[str, Any]:
-    size = sum(array.nbytes for array in arrays)
-    name = buffer.reserve(size)
-    offset = 0
-    for array in arrays:
-        buffer.array(array.shape, offset)[:] = array
-        offset += array.nbytes
-    return {"buffer": name, "size": size, "shapes": [array.shape for array in arrays]}
 
 
 def _limit_memory(count: int) -> None:
