@@ -50,6 +50,7 @@ _CHOICES = {
             "start": "its start",
             "centre": "its middle",
             "spread": "spread over all of it",
+            "chunks": "one window after another",
         },
     ),
     "incomplete_batches": (

@@ -60,10 +60,13 @@ class Settings:
     """What a clip without a caption becomes: a sample with an empty prompt, or no sample."""
     short_clips: Literal["skip", "pad", "loop"] = _choice("skip", "skip", "pad", "loop")
     """What becomes of a clip with too few frames: no sample, its last frame held, or played again from its start."""
-    frame_window: Literal["random", "start", "centre", "spread"] = _choice(
-        "random", "random", "start", "centre", "spread"
+    frame_window: Literal["random", "start", "centre", "spread", "chunks"] = _choice(
+        "random", "random", "start", "centre", "spread", "chunks"
     )
-    """Which part of a clip a sample is: drawn for each variation, its start or middle, or frames from all of it."""
+    """Which part of a clip a sample is: drawn for each variation, its start or middle, or frames from all of it.
+
+    Or a clip gives several samples, the chunks that follow one another in it.
+    """
     incomplete_batches: Literal["pad", "drop"] = _choice("pad", "pad", "drop")
     """What becomes of a bucket's last samples: padded with placeholders of loss weight 0, or dropped and reported."""
     max_consecutive_failures: int = _number(10, 1, 100_000)

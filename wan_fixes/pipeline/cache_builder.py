@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ class CacheBuilder:
     """Runs jobs through `encode(key, index, variation)`.
 
     A sample whose encoding raises ``SampleError`` goes to `skip(index, error)`; any other error ends the building.
-    `at_once` lowers how many run at the same time, when memory has run out before.
+    `at_once` lowers how many run at the same time, when memory has run out before. Jobs whose `file_of(index)` is the
+    same are made in one thread, one after the other, and `announce(file, pairs)` tells which (index, variation) pairs
+    are to come; an empty list once they are done.
     """
 
     def __init__(
@@ -34,22 +37,48 @@ class CacheBuilder:
         skip: Callable[[int, SampleError], None],
         executor: Executor,
         at_once: int | None = None,
+        *,
+        file_of: Callable[[int], str | None],
+        announce: Callable[[str, list[tuple[int, int]]], None],
     ) -> None:
         self._at_once = at_once
         self._encode = encode
         self._skip = skip
         self._executor = executor
+        self._file_of = file_of
+        self._announce = announce
+        self._stopped = threading.Event()
         self._device = torch.cuda.current_device() if torch.cuda.is_available() else None
 
     def run(self, jobs: list[Job]) -> int:
         """Make the entries; returns how many were made."""
+        by_file: dict[str | None, list[Job]] = {}
+        for job in jobs:
+            by_file.setdefault(self._file_of(job.samples[0][0]), []).append(job)
+        alone = [[job] for job in by_file.pop(None, [])]
         made = 0
-        with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
-            for _, future in fan_out(self._executor, self._make, jobs, self._at_once):
-                made += future.result()
-                bar.update()
-                bar.set_postfix(skipped=bar.n - made)
+        try:
+            with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
+                for group, future in fan_out(
+                    self._executor, self._make_all, [*by_file.values(), *alone], self._at_once
+                ):
+                    made += future.result()
+                    bar.update(len(group))
+                    bar.set_postfix(skipped=bar.n - made)
+        finally:
+            self._stopped.set()  # a file with many samples is not finished first
         return made
+
+    def _make_all(self, jobs: list[Job]) -> int:
+        """Make the entries of one file; returns how many were made."""
+        file = self._file_of(jobs[0].samples[0][0]) if len(jobs) > 1 else None
+        if file is None:
+            return sum(map(self._make, jobs))
+        self._announce(file, [job.samples[0] for job in jobs])
+        try:
+            return sum(self._make(job) for job in jobs if not self._stopped.is_set())
+        finally:
+            self._announce(file, [])
 
     def _make(self, job: Job) -> bool:
         """True when the entry was made from one of the samples that share it; the others need not be tried."""

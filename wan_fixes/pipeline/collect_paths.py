@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from wan_fixes.errors import SampleError
 from wan_fixes.media import scan_folder
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.fan_out import fan_out
 
 
 class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
     """In place of MGDS's CollectPaths, with its arguments.
 
     Only regular files are listed; each once, however many links lead to its folder. What is left out is
-    reported, and so is a concept whose folder is missing or empty.
+    reported, and so is a concept whose folder is missing or empty. Told so by `list_chunks`, it lists a clip several
+    times.
     """
 
     def __init__(
@@ -47,7 +49,9 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self.include_postfix = tuple(include_postfix or ())
         self.exclude_postfix = tuple(exclude_postfix or ())
         self.context = context
-        self._samples: list[tuple[str, dict[str, Any]]] = []
+        self.chunk_out_name: str | None = None
+        self._chunks_in: Callable[[int, str], int] | None = None
+        self._samples: list[tuple[str, dict[str, Any], int]] = []
 
     def length(self) -> int:
         return len(self._samples)
@@ -56,7 +60,12 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         return [self.concept_in_name]
 
     def get_outputs(self) -> list[str]:
-        return [self.path_out_name, self.concept_out_name]
+        return [self.path_out_name, self.concept_out_name, *([self.chunk_out_name] if self.chunk_out_name else [])]
+
+    def list_chunks(self, chunk_out_name: str, chunks_in: Callable[[int, str], int]) -> None:
+        """List each file `chunks_in(variation, path)` times; the item `chunk_out_name` then counts from 0."""
+        self.chunk_out_name = chunk_out_name
+        self._chunks_in = chunks_in
 
     def start(self, variation: int) -> None:
         concepts = range(self._get_previous_length(self.concept_in_name))
@@ -66,7 +75,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
                 continue
             recursive = self._get_previous_item(variation, self.include_subdirectories_in_name, index)
             folder = str(concept[self.path_in_name])
-            found = [(path, concept) for path in self._collect(folder, bool(recursive))]
+            found = [(path, concept, 0) for path in self._collect(folder, bool(recursive))]
             if not found:
                 there = Path(folder).is_dir()
                 self.context.warn(
@@ -76,7 +85,27 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
                     type(self).__name__,
                 )
             self._samples += found
-        self.context.event("paths_collected", f"found {len(self._samples)} files to train on", files=len(self._samples))
+        files = len(self._samples)
+        self.context.event("paths_collected", f"found {files} files to train on", files=files)
+        if self._chunks_in is not None:
+            self._repeat(variation, self._chunks_in)
+            samples = len(self._samples)
+            self.context.event("clips_chunked", f"{files} files give {samples} samples", files=files, samples=samples)
+
+    def _repeat(self, variation: int, chunks_in: Callable[[int, str], int]) -> None:
+        """List each file once for each of its chunks; one that can't be measured once: what reads it says why."""
+
+        def count(path: str) -> int:
+            try:
+                return chunks_in(variation, path)
+            except SampleError:
+                return 1
+
+        paths = dict.fromkeys(path for path, *_ in self._samples)
+        work = fan_out(self._state.executor, count, paths, self.context.recovery.policy.max_threads)
+        bar = tqdm(work, total=len(paths), desc="counting chunks", unit="clip")
+        chunks = {path: future.result() for path, future in bar}
+        self._samples = [(path, concept, chunk) for path, concept, _ in self._samples for chunk in range(chunks[path])]
 
     def _collect(self, folder: str, recursive: bool) -> list[str]:
         result = scan_folder(folder, recursive=recursive)
@@ -97,5 +126,6 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         )
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-        path, concept = self._samples[index]
-        return {self.path_out_name: path, self.concept_out_name: concept}
+        path, concept, chunk = self._samples[index]
+        item = {self.path_out_name: path, self.concept_out_name: concept}
+        return item | {self.chunk_out_name: chunk} if self.chunk_out_name else item

@@ -59,6 +59,7 @@ class PipelineContext:
     roster: SampleRoster = field(default_factory=SampleRoster)
     _temporary: TemporaryDirectory[str] | None = None
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
+    _upcoming: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _warned: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -156,6 +157,18 @@ class PipelineContext:
         """The random numbers of one sample in one variation, the same wherever the sample stands in the list."""
         text = f"{self.seed}/{variation}/{self.content_id(path)}/{purpose}"
         return random.Random(xxhash.xxh3_64_intdigest(text.encode()))
+
+    def announce(self, path: str, pairs: list[tuple[int, int]]) -> None:
+        """Say which (index, variation) pairs of one file are about to be made; none when that is over."""
+        with self._lock:
+            if pairs:
+                self._upcoming[path] = pairs
+            else:
+                self._upcoming.pop(path, None)
+
+    def upcoming(self, path: str) -> list[tuple[int, int]]:
+        """What was announced of a file."""
+        return self._upcoming.get(path, [])
 
     # What happened
 

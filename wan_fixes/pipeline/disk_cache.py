@@ -279,7 +279,12 @@ class ValidatedDiskCache(DiskCache):
         )
         started = time.perf_counter()
         builder = CacheBuilder(
-            self._encode_and_store, self._skip, self._state.executor, self.context.recovery.policy.max_threads
+            self._encode_and_store,
+            self._skip,
+            self._state.executor,
+            self.context.recovery.policy.max_threads,
+            file_of=self._path_of,
+            announce=self.context.announce,
         )
         made = builder.run(missing)
         self.context.event(

@@ -33,7 +33,8 @@ class Recipe:
     files:
         Items that hold the path of a file whose content counts, each with the index of the module that reads it.
     values:
-        Items whose value counts, likewise: the prompt that reaches the tokenizer, the file name used as a prompt.
+        Items whose value counts, likewise: the prompt that reaches the tokenizer, the file name used as a prompt, the
+        chunk of its clip that a sample is.
     setting_names:
         Items of ``concept`` and ``settings``.
     encoders:
@@ -78,6 +79,8 @@ def read_recipe(modules: list[Any], before: int, names: Sequence[str]) -> Recipe
         for index in producers(modules, position, name):
             inner = unwrap(modules[index])
             if is_collector(inner):
+                if name == getattr(inner, "chunk_out_name", None):
+                    values.add((position, name))
                 continue  # a bare path: what it holds counts where it is loaded
             on_the_way.add(index)
             if hasattr(inner, "tokenizer"):

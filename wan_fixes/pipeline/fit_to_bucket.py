@@ -22,7 +22,7 @@ _STOCK_PASSES_CLIPS_ON = ("ImageToVideo",)  # a clip has its frames already
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a module stands in the nested lists of a definition."""
 
     within: list[Any]
@@ -41,7 +41,7 @@ def fit_to_bucket(
     The definition stays as it is where anything between them needs the clip at its own size, or changes it (masks that
     are cropped together with the picture), or where a module is not the one that is known here.
     """
-    places = list(_flat(definition))
+    places = list(places_in(definition))
     loaders = [place for place in places if isinstance(place.module, RobustVideoLoader)]
     for loader in loaders:
         name = loader.module.video_out_name
@@ -82,12 +82,13 @@ def _replacements(
     )
 
 
-def _flat(definition: list[Any]) -> Iterator[_Place]:
+def places_in(definition: list[Any]) -> Iterator[Place]:
+    """Where each module of a (nested) definition stands, in the order of the pipeline."""
     for position, part in enumerate(definition):
         if isinstance(part, list):
-            yield from _flat(part)
+            yield from places_in(part)
         elif part is not None:
-            yield _Place(definition, position)
+            yield Place(definition, position)
 
 
 def _is_stock(module: Any, name: str) -> bool:

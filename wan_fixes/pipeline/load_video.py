@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from wan_fixes.media import VIDEO_EXTENSIONS, Fit, FramePlan, VideoMetadata, pla
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.media_reader import reader_for
+from wan_fixes.pipeline.one_pass import OnePass, Pair
 from wan_fixes.pipeline.pixels import to_range
 from wan_fixes.pipeline.sample_frames import plan_window
 from wan_fixes.settings import Settings
@@ -55,6 +56,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         self.dtype = dtype
         self.context = context
         self.frame_plan_in_name = frame_plan_in_name
+        self._one_pass: OnePass | None = None
         self._reader = context.reader if context is not None else reader_for(Settings())
 
     def length(self) -> int:
@@ -74,7 +76,31 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         path = self.path_of(variation, index)
         if not self._is_video(path):
             return None
-        return self._decode(path, self._plan(variation, index), fit).to(self.pipeline.device)
+        plan = self._plan(variation, index)
+        frames = self._with_others(path, variation, index, plan, fit)
+        clip = self._decode(path, plan, fit) if frames is None else self._to_tensor(frames)
+        return clip.to(self.pipeline.device)
+
+    def decode_together(self, fit_of: Callable[[int, int], Fit]) -> None:
+        """Decode samples of a clip that are announced together in one pass, as `fit_of(variation, index)` says."""
+
+        def request(pair: Pair) -> tuple[FramePlan, Fit]:
+            index, variation = pair
+            return self._plan(variation, index), fit_of(variation, index)
+
+        if self.context is not None:
+            self._one_pass = OnePass(self._reader, self.context.upcoming, request)
+
+    def _with_others(
+        self, path: str, variation: int, index: int, plan: FramePlan, fit: Fit | None
+    ) -> numpy.ndarray[Any, Any] | None:
+        if self._one_pass is None or fit is None:
+            return None
+        try:
+            return self._one_pass.frames(path, (index, variation), plan, fit)
+        except SampleError as error:
+            error.context.setdefault("damaged", True)
+            raise
 
     def resolution(self, variation: int, index: int) -> tuple[int, int, int] | None:
         """Frames, height and width of a clip, from what is known without decoding; None when it is no video."""

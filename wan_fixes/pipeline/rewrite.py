@@ -19,6 +19,7 @@ from wan_fixes.pipeline.base import (
 )
 from wan_fixes.pipeline.batch_sorting import SafeAspectBatchSorting, SafeInlineAspectBatchSorting
 from wan_fixes.pipeline.captions import ValidatedCaptionLoader
+from wan_fixes.pipeline.chunk_clips import chunk_clips
 from wan_fixes.pipeline.collect_paths import ValidatedCollectPaths
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.disk_cache import ValidatedDiskCache
@@ -216,6 +217,7 @@ def rewrite_definition(definition: list[Any], context: PipelineContext) -> Rewri
     """
     report = RewriteReport()
     _rewrite(definition, context, report)
+    chunk_clips(definition, context)
     for name in fit_to_bucket(definition, context, lambda module: _guarded(module, type(module).__name__, context)):
         report.replaced[name] += report.guarded.pop(name)
     logger.info("pipeline modules: %s", report)

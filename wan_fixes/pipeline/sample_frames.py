@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, plan_frames
+from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, count_chunks, plan_frames
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fan_out import fan_out
@@ -48,6 +48,7 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         self.frame_plan_out_name = frame_plan_out_name
         self.target_frame_rate = target_frame_rate
         self.supported_extensions = {extension.lower() for extension in supported_extensions}
+        self.chunk_in_name: str | None = None
         self.context = context
         # Here, where the key of a cached sample finds them.
         self.window = context.settings.frame_window
@@ -57,7 +58,8 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         return int(self._get_previous_length(self.path_in_name))
 
     def get_inputs(self) -> list[str]:
-        return [self.path_in_name, self.target_frame_count_in_name]
+        chunk = [self.chunk_in_name] if self.chunk_in_name else []
+        return [self.path_in_name, self.target_frame_count_in_name, *chunk]
 
     def get_outputs(self) -> list[str]:
         return [self.frame_plan_out_name]
@@ -76,17 +78,33 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
     def plan(self, variation: int, index: int) -> FramePlan | None:
         """The frames of one sample; None when it is no video. Raises ``SampleError``."""
         path = self._get_previous_item(variation, self.path_in_name, index)
-        if Path(path).suffix.lower() not in self.supported_extensions:
+        if not self._is_video(path):
             return None
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
-        return plan_window(self.context, path, variation, count, self.target_frame_rate)
+        chunk = int(self._get_previous_item(variation, self.chunk_in_name, index)) if self.chunk_in_name else 0
+        return plan_window(self.context, path, variation, count, self.target_frame_rate, chunk)
+
+    def chunks_in(self, variation: int, path: str) -> int:
+        """How many samples a file gives that is cut into chunks; 1 when it is no video. Raises ``SampleError``."""
+        if not self._is_video(path):
+            return 1
+        count = int(self._get_previous_item(variation, self.target_frame_count_in_name, 0))
+        return count_chunks(self.context.probe(path), count=count, fps=self.target_frame_rate)
+
+    def _is_video(self, path: str) -> bool:
+        return Path(path).suffix.lower() in self.supported_extensions
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
         return {self.frame_plan_out_name: self.plan(variation, index)}
 
 
-def plan_window(context: PipelineContext, path: str, variation: int, count: int, fps: float | None) -> FramePlan:
-    """A random window of `count` frames at `fps`, fixed by content and variation. Raises ``SampleError``."""
+def plan_window(
+    context: PipelineContext, path: str, variation: int, count: int, fps: float | None, chunk: int = 0
+) -> FramePlan:
+    """The window of `count` frames at `fps` that the settings ask for; a random one is fixed by content and variation.
+
+    Raises ``SampleError``.
+    """
     try:
         metadata = context.probe(path)
     except SampleError as error:
@@ -101,6 +119,7 @@ def plan_window(context: PipelineContext, path: str, variation: int, count: int,
             rng=context.rng(variation, path, "window"),
             window=context.settings.frame_window,
             short_clips=context.settings.short_clips,
+            chunk=chunk,
         )
     except SampleError as error:
         error.path = error.path or path

@@ -84,6 +84,7 @@ class SafeScaleCrop(PipelineModule, RandomAccessPipelineModule):
         self.crop_offset_out_name = crop_offset_out_name
         self._loader = loader
         self._context = context
+        loader.decode_together(self._fit)
 
     def length(self) -> int:
         return int(self._get_previous_length(self.names[0]))
