@@ -1,10 +1,14 @@
 """From a file to the frames that a sample takes, scaled: ours, MGDS's stock modules, and a bare ffmpeg.
 
-    python benchmarks/data_path.py [--rounds N]    stock needs the real mgds on the path, and torchvision
+    python benchmarks/data_path.py [--rounds N] [--case NAME …]
 
+Stock needs the real mgds on the path, and torchvision.
 81 frames to `[3, 81, 480, 832]`. Every figure is of processes of their own: clips a second of all of them together,
-seconds of processor time a clip, and the largest size of one in memory, in which torch alone takes about 300 MB. The
-methods take turns, so that a change of the machine's speed meets all of them.
+seconds of processor time a clip, and the largest size of one in memory (that of its own worker process added), in which
+torch alone takes about 300 MB. The methods take turns, so that a change of the machine's speed meets all of them.
+
+Ours reads in worker processes, as it does for users; "ours, no worker" is the same in the process itself. The bare
+ffmpeg seeks to where our window begins, decodes and scales the same range, and hands the frames over by a pipe.
 """
 
 from __future__ import annotations
@@ -25,25 +29,32 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 FRAMES = 81
 HEIGHT, WIDTH = 480, 832
 CLIP_FRAMES = 130
 CLIPS = 3  # that a process loads, after one that is not counted
 ROUNDS = 3
-CASES = (
-    ("1080p24", 1920, 1080, 24),
-    ("1080p30", 1920, 1080, 30),
-    ("480p24", WIDTH, HEIGHT, 24),
-)
+CASES = {
+    f"{name} {codec} {rate} fps": (width, height, codec, rate)
+    for name, width, height in (("1080p", 1920, 1080), ("480p", WIDTH, HEIGHT))
+    for codec in ("h264", "hevc")
+    for rate in (24, 30)
+}
+ENCODERS = {
+    "h264": ("libx264", {"preset": "medium", "crf": "21"}),
+    "hevc": ("libx265", {"preset": "fast", "crf": "24", "x265-params": "log-level=none"}),
+}
 
 
-def make_clip(path: Path, width: int, height: int, rate: int) -> None:
-    """Waves and grain: neither flat nor noise alone, as footage is."""
+def make_clip(path: Path, width: int, height: int, codec: str, rate: int) -> None:
+    """Waves and a little grain: neither flat nor noise alone, at the bit rate of footage from the web."""
     import numpy
     from clips import write_clip
 
     y, x = numpy.mgrid[0:height, 0:width].astype(numpy.float32)
-    grain = numpy.random.default_rng(0).normal(0, 6, (height, width)).astype(numpy.float32)
+    grain = numpy.random.default_rng(0).normal(0, 2, (height, width)).astype(numpy.float32)
 
     def picture(number: int) -> Any:
         channels = (
@@ -54,22 +65,30 @@ def make_clip(path: Path, width: int, height: int, rate: int) -> None:
         moved = numpy.roll(grain, number * 7, axis=1)
         return numpy.clip(128 + numpy.stack(channels, -1) + moved[..., None], 0, 255).astype(numpy.uint8)
 
-    write_clip(path, map(picture, range(CLIP_FRAMES)), rate=Fraction(rate))
+    encoder, options = ENCODERS[codec]
+    write_clip(path, map(picture, range(CLIP_FRAMES)), rate=Fraction(rate), encoder=encoder, options=options)
 
 
-def ours(path: Path) -> Callable[[], Any]:
-    import torch
+def ours(*, isolated: bool) -> Callable[[Path], Callable[[], Any]]:
+    def prepare(path: Path) -> Callable[[], Any]:
+        import torch
 
-    from wan_fixes.hosts.standalone.bucket_sizes import covering_size
-    from wan_fixes.media import Fit, decode_clip, plan_frames, probe
-    from wan_fixes.pipeline.pixels import to_range
+        from wan_fixes.hosts.standalone.bucket_sizes import covering_size
+        from wan_fixes.media import Fit, MediaReader, plan_frames
+        from wan_fixes.pipeline.pixels import to_range
 
-    metadata = probe(path)
-    plan = plan_frames(metadata, count=FRAMES, fps=24)
-    size = covering_size((metadata.height, metadata.width), (HEIGHT, WIDTH))
-    crop = ((size[0] - HEIGHT) // 2, (size[1] - WIDTH) // 2, HEIGHT, WIDTH)
-    fit = Fit(size, crop)
-    return lambda: to_range(torch.from_numpy(decode_clip(path, plan, fit=fit, deadline=120)), 0.0, 1.0, torch.bfloat16)
+        reader = MediaReader(deadline=120, isolated=isolated)
+        metadata = reader.probe(path)
+        plan = plan_frames(metadata, count=FRAMES, fps=24)
+        size = covering_size((metadata.height, metadata.width), (HEIGHT, WIDTH))
+        crop = ((size[0] - HEIGHT) // 2, (size[1] - WIDTH) // 2, HEIGHT, WIDTH)
+
+        def to_tensor(frames: Any) -> torch.Tensor:
+            return to_range(torch.from_numpy(frames), 0.0, 1.0, torch.bfloat16)
+
+        return lambda: reader.decode(path, plan, to_tensor, fit=Fit(size, crop))
+
+    return prepare
 
 
 def stock(path: Path) -> Callable[[], Any]:
@@ -118,13 +137,18 @@ def stock(path: Path) -> Callable[[], Any]:
 
 
 def ffmpeg(path: Path) -> Callable[[], Any]:
-    """Decodes and scales the same number of frames from the start, and hands them over by a pipe."""
-    filters = f"scale=-2:{HEIGHT}:flags=bilinear,crop={WIDTH}:{HEIGHT}"
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-frames:v", str(FRAMES), "-vf", filters]
-    command += ["-pix_fmt", "gbrp", "-f", "rawvideo", "-"]
+    from wan_fixes.media import plan_frames, probe
+
+    metadata = probe(path)
+    start = plan_frames(metadata, count=FRAMES, fps=24).times[0]
+    filters = f"fps=24,scale=-2:{HEIGHT}:flags=bilinear,crop={WIDTH}:{HEIGHT}"
+    command = ["ffmpeg", "-v", "error", "-ss", f"{start - 0.5 / metadata.fps:.6f}", "-i", str(path)]
+    command += ["-frames:v", str(FRAMES), "-vf", filters, "-pix_fmt", "gbrp", "-f", "rawvideo", "-"]
 
     def load() -> int:
-        return len(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        size = len(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        assert size == 3 * FRAMES * HEIGHT * WIDTH, f"ffmpeg gave {size} bytes"
+        return size
 
     return load
 
@@ -159,7 +183,8 @@ def other(name: str) -> Callable[[Path], Callable[[], Any]]:
 #: Name -> package, of the libraries beside PyAV.
 OTHERS = {"torchcodec": "torchcodec", "decord2": "decord", "OpenCV": "cv2"}
 METHODS: dict[str, Callable[[Path], Callable[[], Any]]] = {
-    "ours": ours,
+    "ours": ours(isolated=True),
+    "ours, no worker": ours(isolated=False),
     "MGDS": stock,
     "bare ffmpeg": ffmpeg,
     **{name: other(name) for name in OTHERS},
@@ -181,15 +206,20 @@ def work(method: str, path: Path) -> None:
 
 
 def _used() -> float:
-    """Seconds of processor time, those of finished children with them."""
+    """Seconds of processor time, those of children with them, finished or not."""
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    running = [child.cpu_times() for child in psutil.Process().children()]
+    return sum(times.ru_utime + times.ru_stime for times in (own, children)) + sum(t.user + t.system for t in running)
 
 
 def _peak() -> float:
-    """The largest resident size so far in MB, of this process or of its largest child."""
+    """The largest resident size so far in MB, of this process and its worker, or of its largest finished child.
+
+    What the two share is in this process's size.
+    """
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return max(own, children) / 1024
+    running = sum(child.memory_full_info().uss for child in psutil.Process().children()) / 1024
+    return max(own + running, children) / 1024
 
 
 def measure(method: str, path: Path, workers: int) -> dict[str, float]:
@@ -216,6 +246,7 @@ def measure(method: str, path: Path, workers: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median of so many is shown")
+    parser.add_argument("--case", action="append", choices=CASES, help="only this one; may be given again")
     parser.add_argument("--work", nargs=2, metavar=("METHOD", "CLIP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
@@ -227,9 +258,10 @@ def main() -> None:
     methods = [name for name in METHODS if _usable(name)]
     table = Table("clip", "workers", "method", "clips/s", "÷ ours", "CPU s a clip", "peak MB")
     with tempfile.TemporaryDirectory() as folder:
-        for name, width, height, rate in CASES:
+        for name in arguments.case or CASES:
             path = Path(folder, f"{name}.mp4")
-            make_clip(path, width, height, rate)
+            make_clip(path, *CASES[name])
+            megabits = path.stat().st_size * 8 / 1e6 / (CLIP_FRAMES / CASES[name][-1])
             for workers in (1, 2):
                 rounds = [
                     {method: measure(method, path, workers) for method in methods} for _ in range(arguments.rounds)
@@ -238,7 +270,7 @@ def main() -> None:
                     values = {key: statistics.median(r[method][key] for r in rounds) for key in ("rate", "cpu", "peak")}
                     ratio = statistics.median(r[method]["rate"] / r["ours"]["rate"] for r in rounds)
                     cells = (f"{values['rate']:.2f}", f"{ratio:.2f}", f"{values['cpu']:.2f}", f"{values['peak']:.0f}")
-                    table.add_row(name, str(workers), method, *cells)
+                    table.add_row(f"{name}, {megabits:.1f} Mb/s", str(workers), method, *cells)
                 table.add_section()
     Console().print(table)
 

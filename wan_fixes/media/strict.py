@@ -24,6 +24,9 @@ _REORDERED: Final = 4
 #: FFmpeg's own decoders of these take damaged data for picture data. The reference decoder tells them apart, and is
 #: as fast.
 _REFERENCE_DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+#: So many zeros in a row mean a hole in the file: sectors that were never written or could not be read. In H.264 and
+#: HEVC three are forbidden within a unit (ITU-T H.264, 7.4.1); the coders of VP8 and VP9 write some for still pictures.
+_HOLES: Final = {"h264": bytes(32), "hevc": bytes(32), "vp8": bytes(128), "vp9": bytes(128)}
 
 
 class StrictDecoder:
@@ -31,6 +34,7 @@ class StrictDecoder:
 
     def __init__(self, stream: VideoStream, options: dict[str, str], *, threads: bool) -> None:
         native = stream.codec_context
+        self._hole = _HOLES.get(native.name)
         #: Only FFmpeg's own choice is told what the container says of the picture's orientation.
         self._told: VideoCodecContext | None = None
         self._orientation: Orientation | None = None
@@ -55,7 +59,15 @@ class StrictDecoder:
         self._context.thread_count = count
 
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
-        """The frames that `packet` completes; those that are left when it is None."""
+        """The frames that `packet` completes; those that are left when it is None.
+
+        Raises ValueError where a part of it is missing, and FFmpeg's errors.
+        """
+        if self._hole is not None and packet is not None:
+            # Between the units of H.264 and HEVC, and so at the end of a packet, zeros are allowed.
+            data = bytes(packet) if self._told is not None else bytes(packet).rstrip(b"\0")
+            if self._hole in data:
+                raise ValueError("a part of it is zeros only, a hole in the file")
         if self._told is not None and self._orientation is None and packet is not None:
             self._orientation = next(map(orientation_of, self._told.decode(packet)), None)
         return self._context.decode(packet)

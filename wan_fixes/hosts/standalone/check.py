@@ -18,6 +18,7 @@ from wan_fixes.media import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
     Verdict,
+    count_chunks,
     is_sample,
     is_video,
     scan_folder,
@@ -137,7 +138,7 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
         status=status,
         reason="; ".join(verdict.reason for verdict in parts if verdict.reason),
         fix="; ".join(verdict.fix for verdict in parts if verdict.fix),
-        facts=_facts(of_file),
+        facts=_facts(of_file, preset, settings),
         width=of_file.width,
         height=of_file.height,
         fps=of_file.metadata.fps if of_file.metadata else None,
@@ -188,10 +189,14 @@ def _name(concept: Concept, path: Path) -> str:
     return str(path.relative_to(concept.path)) if path.is_relative_to(concept.path) else str(path)
 
 
-def _facts(verdict: Verdict) -> str:
+def _facts(verdict: Verdict, preset: Preset, settings: Settings) -> str:
     clip = verdict.metadata
     if clip is None:
         return ""
     variable = " (variable)" if clip.is_variable_rate else ""
     deep = f" of {clip.bit_depth} bits" if clip.bit_depth != 8 else ""
-    return f"{clip.width}x{clip.height}, {clip.fps:.4g} fps{variable}, {clip.duration:.3g} s, {clip.codec}{deep}"
+    facts = f"{clip.width}x{clip.height}, {clip.fps:.4g} fps{variable}, {clip.duration:.3g} s, {clip.codec}{deep}"
+    if settings.frame_window == "chunks" and verdict.status != "rejected":
+        samples = count_chunks(clip, count=preset.frames, fps=preset.variant.fps)
+        facts += f", {samples} sample{'' if samples == 1 else 's'}"
+    return facts
