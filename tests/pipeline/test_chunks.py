@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from clips import make_broken_files, write_clip
 from painted import paint_frame, read_frame_number
 
 from wan_fixes.media import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, MediaReader
 from wan_fixes.pipeline import (
     RobustVideoLoader,
+    SafeAspectBatchSorting,
+    SafeVariationSorting,
     SafeVideoFrameSampler,
+    ValidatedCaptionLoader,
     ValidatedCollectPaths,
     ValidatedDiskCache,
+    fan_out,
     rewrite_definition,
 )
+from wan_fixes.pipeline.cache_builder import CacheBuilder
 from wan_fixes.pipeline.one_pass import BUDGET_BYTES
 from wan_fixes.pipeline.scale_crop import SafeScaleCrop
 
 from .toys import RandomAccess, concept_of, output, samples_of
-from .world import make_pipeline
+from .world import BALANCING, GROUPS, Step, Tokenizer, make_pipeline
 
 FRAMES = 9
 SIZE = {"width": 96, "height": 64}
@@ -35,6 +45,7 @@ class World:
         self.contexts = contexts
         self.made: list[int] = []
         self.passes: list[int] = []
+        self.while_making: Callable[[int], None] = lambda number: None
 
     def epoch(self, **settings: Any) -> dict[str, list[list[int | None]]]:
         """The painted numbers of each sample, by the name of its file; and what had to be made for them."""
@@ -42,6 +53,7 @@ class World:
         self.passes.clear()
         concept = concept_of(path=str(self.folder), include_subdirectories=False)
         with self.contexts.new_files(self.folder.parent / "files", **settings) as context:
+            self.context = context
             definition = self._definition(context)
             rewrite_definition(definition, context)
             pipeline = make_pipeline([concept], definition, {"frames": str(FRAMES)})
@@ -65,8 +77,10 @@ class World:
         sizes = {"scale": (64, 96), "crop": (64, 80), "jitter": False}
 
         def latent(module: Any, variation: int, index: int, name: str) -> dict[str, Any]:
+            latent = module._get_previous_item(variation, "image", index)
             self.made.append(index)
-            return {"latent": module._get_previous_item(variation, "image", index)}
+            self.while_making(index)
+            return {"latent": latent}
 
         return [
             ValidatedCollectPaths(
@@ -141,3 +155,147 @@ def test_what_does_not_fit_into_the_budget_is_decoded_in_a_further_pass(world: W
     monkeypatch.setattr("wan_fixes.pipeline.one_pass.BUDGET_BYTES", 3 * sample)
     assert world.epoch(frame_window="chunks") == EVERY_CHUNK
     assert sorted(world.passes) == [1, 1, 2, 3]
+
+
+def test_ctrl_c_in_the_middle_of_a_clip_leaves_its_other_chunks_and_forgets_their_frames(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    begun, over = threading.Event(), threading.Event()
+    build = CacheBuilder.run
+
+    def interrupted(pending, **options):
+        if not begun.is_set():
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+        over.set()
+        return wait(pending, **options)
+
+    def building(builder, jobs):
+        monkeypatch.setattr(fan_out, "wait", interrupted)
+        return build(builder, jobs)
+
+    def slow(number: int) -> None:
+        begun.set()
+        assert over.wait(60)
+
+    for name in ("short.mp4", "single.mp4"):
+        (world.folder / name).unlink()
+    monkeypatch.setattr(CacheBuilder, "run", building)
+    world.while_making = slow
+    with pytest.raises(KeyboardInterrupt):
+        world.epoch(frame_window="chunks")
+    assert len(world.made) == 1, "what was begun is finished, and nothing more of this clip is begun"
+    assert world.context.upcoming(str(world.folder / "long.mp4")) is None
+
+    monkeypatch.undo()
+    world.while_making = lambda number: None
+    assert world.epoch(frame_window="chunks") == {"long.mp4": EVERY_CHUNK["long.mp4"]}
+    assert len(world.made) == 3
+
+
+def test_a_clip_that_cannot_be_measured_is_tried_once(world: World, monkeypatch: pytest.MonkeyPatch):
+    measured: list[str] = []
+    probe = MediaReader.probe
+    monkeypatch.setattr(MediaReader, "probe", lambda reader, path: measured.append(path) or probe(reader, path))
+    (world.folder / "text.mp4").write_text("not a video")
+    assert world.epoch(frame_window="chunks") == EVERY_CHUNK
+    assert sorted(Path(path).name for path in measured) == sorted([*EVERY_CHUNK, "text.mp4"])
+    assert "text file" in world.skipped[str(world.folder / "text.mp4")].reason
+
+
+class CaptionedWorld(World):
+    """With captions and their own cache, balancing, and batches of one size of picture."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.folder, world.contexts)
+        self.texts: list[int] = []
+        for number, path in enumerate(sorted(self.folder.glob("*.mp4"))):
+            path.with_suffix(".txt").write_text(f"caption {number}")
+
+    def run(self, *, batch_size: int = 1, balancing: float = 1.0, strategy: str = "REPEATS", **settings: Any) -> Any:
+        """The samples of an epoch; `made` and `texts` say what was encoded."""
+        self.made.clear()
+        self.texts.clear()
+        concept = concept_of(path=str(self.folder), balancing=balancing, balancing_strategy=strategy)
+        with self.contexts.new_files(self.folder.parent / "files", **settings) as context:
+            definition = self._captioned(context, batch_size)
+            rewrite_definition(definition, context)
+            pipeline = make_pipeline([concept], definition, {"frames": str(FRAMES)}, batch_size=batch_size)
+            pipeline.start_next_epoch()
+            return list(pipeline)
+
+    def _captioned(self, context: Any, batch_size: int) -> list[Any]:
+        *making, _cache, _output = self._definition(context)
+        made = ["latent", "image_path", "crop", "hidden"]
+
+        def hidden(tokens: torch.Tensor, variation: int) -> torch.Tensor:
+            self.texts.append(int(tokens))
+            return tokens.float()
+
+        cache = self.folder.parent / "cache"
+        groups = {"context": context, **BALANCING}
+        return [
+            *making,
+            Step("image_path", "caption_path", lambda path, variation: str(Path(path).with_suffix(".txt"))),
+            ValidatedCaptionLoader("caption_path", "prompt", first_line_only=True, context=context),
+            Tokenizer(),
+            Step("tokens", "hidden", hidden),
+            ValidatedDiskCache(
+                str(cache / "image"), ["latent"], ["image_path", "crop"], "concept.image_variations",
+                variations_group_in_name=[*GROUPS, "concept.image"], **groups,
+            ),
+            ValidatedDiskCache(
+                str(cache / "text"), ["hidden"], [], "concept.text_variations",
+                variations_group_in_name=[*GROUPS, "concept.text"], **groups,
+            ),
+            SafeVariationSorting(
+                ["prompt", "concept"], variations_group_in_name=[*GROUPS, "concept.text"], **groups
+            ),
+            SafeAspectBatchSorting("crop", [*made, "prompt", "concept"], batch_size, context=context),
+            output(*made, "prompt", ("concept.loss_weight", "loss_weight")),
+        ]  # fmt: skip
+
+
+def first_frames(samples: list[dict[str, Any]]) -> Counter[tuple[str, int]]:
+    """How often each chunk is trained, by the clip and its first frame; each with its clip's caption."""
+    captions = {"long.mp4": 0, "short.mp4": 1, "single.mp4": 2}
+    found: Counter[tuple[str, int]] = Counter()
+    for sample in samples:
+        name = Path(sample["image_path"]).name
+        assert sample["prompt"] == f"caption {captions[name]}" and int(sample["hidden"]) == captions[name]
+        if sample["loss_weight"] > 0:
+            number = read_frame_number(sample["latent"][:, 0].permute(1, 2, 0).numpy())
+            assert number is not None
+            found[name, number] += 1
+    return found
+
+
+ALL = [(name, chunk[0]) for name, chunks in EVERY_CHUNK.items() for chunk in chunks]
+
+
+def test_each_chunk_is_trained_with_its_clips_caption_which_is_encoded_once(world: World):
+    captioned = CaptionedWorld(world)
+    assert first_frames(captioned.run(frame_window="chunks")) == Counter(ALL)
+    assert sorted(captioned.texts) == [0, 1, 2] and len(captioned.made) == 7
+    assert first_frames(captioned.run(frame_window="chunks")) == Counter(ALL)
+    assert captioned.texts == captioned.made == [], "a second run makes nothing"
+    assert first_frames(captioned.run(frame_window="start")) == Counter([(name, 0) for name in EVERY_CHUNK])
+    assert captioned.texts == [] and len(captioned.made) == 3, "another window is no other caption"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "balancing", "total"), [("REPEATS", 2.0, 14), ("REPEATS", 0.5, 3), ("SAMPLES", 5, 5)]
+)
+def test_balancing_counts_chunks_and_not_clips(world: World, strategy, balancing, total):
+    found = first_frames(CaptionedWorld(world).run(frame_window="chunks", strategy=strategy, balancing=balancing))
+    assert found.total() == total
+    assert set(found) <= set(ALL) and set(found.values()) == {2 if balancing == 2.0 else 1}
+
+
+def test_batches_of_chunks_are_filled_up_and_a_bad_clip_among_them_costs_itself_alone(world: World, tmp_path: Path):
+    broken = {truth.kind: truth.path for truth in make_broken_files(tmp_path / "broken")}
+    captioned = CaptionedWorld(world)
+    broken["flipped_bytes"].rename(world.folder / "aaa.mp4")
+    samples = captioned.run(frame_window="chunks", batch_size=3)
+    assert len(samples) == 9 and [sample["loss_weight"] for sample in samples].count(0.0) == 2
+    assert first_frames(samples) == Counter(ALL)

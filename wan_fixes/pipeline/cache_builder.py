@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -48,6 +51,8 @@ class CacheBuilder:
         self._file_of = file_of
         self._announce = announce
         self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._made = 0
         self._device = torch.cuda.current_device() if torch.cuda.is_available() else None
 
     def run(self, jobs: list[Job]) -> int:
@@ -56,29 +61,31 @@ class CacheBuilder:
         for job in jobs:
             by_file.setdefault(self._file_of(job.samples[0][0]), []).append(job)
         alone = [[job] for job in by_file.pop(None, [])]
-        made = 0
-        try:
-            with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
-                for group, future in fan_out(
-                    self._executor, self._make_all, [*by_file.values(), *alone], self._at_once
-                ):
-                    made += future.result()
-                    bar.update(len(group))
-                    bar.set_postfix(skipped=bar.n - made)
-        finally:
-            self._stopped.set()  # a file with many samples is not finished first
-        return made
+        groups = [*by_file.values(), *alone]
+        with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
+            work = fan_out(self._executor, partial(self._make_all, bar=bar), groups, self._at_once, self._stopped)
+            with closing(work):
+                for _, future in work:
+                    future.result()
+        return self._made
 
-    def _make_all(self, jobs: list[Job]) -> int:
-        """Make the entries of one file; returns how many were made."""
+    def _make_all(self, jobs: list[Job], bar: tqdm[Any]) -> None:
+        """Make the entries of one file. A file with many samples isn't finished once the caching is stopped."""
         file = self._file_of(jobs[0].samples[0][0]) if len(jobs) > 1 else None
-        if file is None:
-            return sum(map(self._make, jobs))
-        self._announce(file, [job.samples[0] for job in jobs])
+        if file is not None:
+            self._announce(file, [job.samples[0] for job in jobs])
         try:
-            return sum(self._make(job) for job in jobs if not self._stopped.is_set())
+            for job in jobs:
+                if self._stopped.is_set():
+                    return
+                made = self._make(job)
+                with self._lock:
+                    self._made += made
+                    bar.update()
+                    bar.set_postfix(skipped=bar.n - self._made)
         finally:
-            self._announce(file, [])
+            if file is not None:
+                self._announce(file, [])
 
     def _make(self, job: Job) -> bool:
         """True when the entry was made from one of the samples that share it; the others need not be tried."""

@@ -23,14 +23,17 @@ def chunk_clips(definition: list[Any], context: PipelineContext) -> None:
         if isinstance(module, ValidatedCollectPaths):
             collectors.append(module)
         elif isinstance(module, SafeVideoFrameSampler):
+            # Clips are counted while they are listed, so the number of frames must be the same for all.
+            is_common = module.target_frame_count_in_name.startswith("settings.")
             for collector in reversed(collectors):
-                if collector.path_out_name == module.path_in_name:
+                if is_common and collector.path_out_name == module.path_in_name:
                     collector.list_chunks(CHUNK, module.chunks_in)
                     module.chunk_in_name = CHUNK
                     break
             else:
                 context.warn(
                     module.path_in_name,
-                    "clips are not listed by the validated module, so that each gives its first window only",
+                    "clips are not listed by the validated module, or not all are to give as many frames: each gives "
+                    "its first window only",
                     "choose another frame_window",
                 )

@@ -17,6 +17,7 @@ from wan_fixes.errors import SampleError
 from wan_fixes.health import ErrorRecoveryManager, Metrics, Run, plain
 from wan_fixes.media import MediaReader, VideoMetadata, is_decoder_available
 from wan_fixes.pipeline.media_reader import reader_for
+from wan_fixes.pipeline.one_pass import Pair, Upcoming
 from wan_fixes.pipeline.probe_memory import ProbeMemory
 from wan_fixes.pipeline.roster import SampleRoster
 from wan_fixes.settings import Settings
@@ -59,7 +60,7 @@ class PipelineContext:
     roster: SampleRoster = field(default_factory=SampleRoster)
     _temporary: TemporaryDirectory[str] | None = None
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
-    _upcoming: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    _upcoming: dict[str, Upcoming] = field(default_factory=dict)
     _warned: set[tuple[str, str]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -158,17 +159,17 @@ class PipelineContext:
         text = f"{self.seed}/{variation}/{self.content_id(path)}/{purpose}"
         return random.Random(xxhash.xxh3_64_intdigest(text.encode()))
 
-    def announce(self, path: str, pairs: list[tuple[int, int]]) -> None:
+    def announce(self, path: str, pairs: list[Pair]) -> None:
         """Say which (index, variation) pairs of one file are about to be made; none when that is over."""
         with self._lock:
             if pairs:
-                self._upcoming[path] = pairs
+                self._upcoming[path] = Upcoming(pairs)
             else:
                 self._upcoming.pop(path, None)
 
-    def upcoming(self, path: str) -> list[tuple[int, int]]:
-        """What was announced of a file."""
-        return self._upcoming.get(path, [])
+    def upcoming(self, path: str) -> Upcoming | None:
+        """What was announced of a file, and is not over."""
+        return self._upcoming.get(path)
 
     # What happened
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from itertools import islice
 from typing import TypeVar
@@ -15,12 +16,17 @@ JOBS_PER_THREAD = 2
 
 
 def fan_out(
-    executor: Executor, work: Callable[[Item], Result], items: Iterable[Item], at_once: int | None = None
-) -> Iterator[tuple[Item, Future[Result]]]:
+    executor: Executor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    at_once: int | None = None,
+    stopped: threading.Event | None = None,
+) -> Generator[tuple[Item, Future[Result]], None, None]:
     """Run `work` on each item; yields the item and its finished future as they finish.
 
     `at_once` lowers how many run at the same time; None: as many as the executor has threads. When the caller stops
-    early (an exception, Ctrl-C) what has not begun is cancelled, and what has is waited for.
+    early (an exception, Ctrl-C) what has not begun is cancelled, and what has is waited for; `stopped` is set before,
+    so that work in several steps can leave off between two of them.
     """
     waiting = iter(items)
     pending: dict[Future[Result], Item] = {}
@@ -35,6 +41,8 @@ def fan_out(
             for future in done:
                 yield pending.pop(future), future
     finally:
+        if stopped is not None:
+            stopped.set()
         for future in pending:
             future.cancel()
         wait(pending)

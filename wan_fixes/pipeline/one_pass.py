@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -19,13 +19,21 @@ BUDGET_BYTES: Final = 512 << 20
 """Of frames that are decoded together and kept until they are asked for: as many samples as that holds, or one."""
 
 
+@dataclass(slots=True)
+class Upcoming:
+    """The samples of one file that are about to be asked for, in this order, and what was decoded for them already."""
+
+    pairs: list[Pair]
+    held: dict[tuple[OnePass, Pair], tuple[Fit, Pixels | SampleError]] = field(default_factory=dict)
+
+
 class OnePass:
-    """The frames that were decoded before they were asked for.
+    """Decodes what is about to be asked for along with what is: it is held for as long as it is upcoming.
 
     Parameters
     ----------
     upcoming:
-        The samples of a file that are about to be asked for in this order; empty when none are, or no more.
+        Of a file; None when it was not announced, or is over.
     request:
         What is to be decoded for a sample. Raises ``SampleError``.
     """
@@ -33,26 +41,25 @@ class OnePass:
     def __init__(
         self,
         reader: MediaReader,
-        upcoming: Callable[[str], list[Pair]],
+        upcoming: Callable[[str], Upcoming | None],
         request: Callable[[Pair], tuple[FramePlan, Fit]],
     ) -> None:
         self._reader = reader
         self._upcoming = upcoming
         self._request = request
-        self._held: dict[str, dict[Pair, tuple[Fit, Pixels | SampleError]]] = {}
-        self._lock = threading.Lock()
 
     def frames(self, path: str, pair: Pair, plan: FramePlan, fit: Fit) -> Pixels | None:
         """uint8 ``[3, F, H, W]`` of a sample; None where it comes alone. Raises ``SampleError``."""
-        held = self._taken(path, pair)
+        upcoming = self._upcoming(path)
+        if upcoming is None or pair not in upcoming.pairs:
+            return None
+        held = upcoming.held.pop((self, pair), None)
         if held is not None and held[0] == fit:
             return _checked(held[1])
-        pairs = self._together(path, pair)
-        if not pairs:
-            return None
+        others = upcoming.pairs[upcoming.pairs.index(pair) + 1 :]
         samples = {pair: (plan, fit)}
         room = BUDGET_BYTES - _bytes_of(plan, fit)
-        for other in pairs:
+        for other in others:
             try:
                 wanted = self._request(other)
             except SampleError:
@@ -61,24 +68,13 @@ class OnePass:
             if room < 0:
                 break
             samples[other] = wanted
-        results = self._reader.decode_samples(path, list(samples.values()), _copied)
-        with self._lock:
-            self._held[path] = {
-                each: (wanted[1], result) for (each, wanted), result in zip(samples.items(), results, strict=True)
-            }
-            return _checked(self._held[path].pop(pair)[1])
-
-    def _taken(self, path: str, pair: Pair) -> tuple[Fit, Pixels | SampleError] | None:
-        with self._lock:
-            for other in list(self._held):
-                if not self._upcoming(other):
-                    del self._held[other]
-            return self._held.get(path, {}).pop(pair, None)
-
-    def _together(self, path: str, pair: Pair) -> list[Pair]:
-        """What follows in the order in which it will be asked for."""
-        pairs = self._upcoming(path)
-        return pairs[pairs.index(pair) + 1 :] if pair in pairs else []
+        if len(samples) == 1:
+            return None
+        own, *results = self._reader.decode_samples(path, list(samples.values()), _copied)
+        del samples[pair]
+        for (other, (_, other_fit)), result in zip(samples.items(), results, strict=True):
+            upcoming.held[self, other] = other_fit, result
+        return _checked(own)
 
 
 def _bytes_of(plan: FramePlan, fit: Fit) -> int:

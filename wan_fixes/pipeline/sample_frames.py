@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, count_chunks, plan_frames
+from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, VideoMetadata, count_chunks, plan_frames
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fan_out import fan_out
@@ -49,6 +49,7 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         self.target_frame_rate = target_frame_rate
         self.supported_extensions = {extension.lower() for extension in supported_extensions}
         self.chunk_in_name: str | None = None
+        self._unmeasured: dict[str, SampleError] = {}
         self.context = context
         # Here, where the key of a cached sample finds them.
         self.window = context.settings.frame_window
@@ -74,12 +75,15 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
                 future.result()
             except SampleError as error:
                 self.context.skip(index, error)
+        self._unmeasured.clear()
 
     def plan(self, variation: int, index: int) -> FramePlan | None:
         """The frames of one sample; None when it is no video. Raises ``SampleError``."""
         path = self._get_previous_item(variation, self.path_in_name, index)
         if not self._is_video(path):
             return None
+        if path in self._unmeasured:  # which can take long
+            raise self._unmeasured[path]
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
         chunk = int(self._get_previous_item(variation, self.chunk_in_name, index)) if self.chunk_in_name else 0
         return plan_window(self.context, path, variation, count, self.target_frame_rate, chunk)
@@ -89,7 +93,12 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         if not self._is_video(path):
             return 1
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, 0))
-        return count_chunks(self.context.probe(path), count=count, fps=self.target_frame_rate)
+        try:
+            metadata = _measured(self.context, path)
+        except SampleError as error:
+            self._unmeasured[path] = error
+            raise
+        return count_chunks(metadata, count=count, fps=self.target_frame_rate)
 
     def _is_video(self, path: str) -> bool:
         return Path(path).suffix.lower() in self.supported_extensions
@@ -105,12 +114,7 @@ def plan_window(
 
     Raises ``SampleError``.
     """
-    try:
-        metadata = context.probe(path)
-    except SampleError as error:
-        if error.module != "quarantine":
-            error.context.setdefault("damaged", True)
-        raise
+    metadata = _measured(context, path)
     try:
         return plan_frames(
             metadata,
@@ -123,4 +127,13 @@ def plan_window(
         )
     except SampleError as error:
         error.path = error.path or path
+        raise
+
+
+def _measured(context: PipelineContext, path: str) -> VideoMetadata:
+    try:
+        return context.probe(path)
+    except SampleError as error:
+        if error.module != "quarantine":
+            error.context.setdefault("damaged", True)
         raise
