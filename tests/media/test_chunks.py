@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from painted import paint_frame, read_frame_number
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media import VideoMetadata, count_chunks, decode_frames, plan_frames, probe
+from wan_fixes.media import VideoMetadata, count_chunks, decode_frames, inspect_video, plan_frames, probe, verdict
 
 CLIP_RATES = st.sampled_from([8.0, 12.0, 16.0, 24.0, 24000 / 1001, 25.0, 30.0, 60.0])
 RATES = st.sampled_from([None, 16.0, 24.0])
@@ -122,3 +122,18 @@ def test_the_frames_of_every_chunk_are_those_that_are_painted_there(tmp_path: Pa
         plan = plan_frames(metadata, count=9, fps=16, window="chunks", chunk=chunk)
         shown = [int(Fraction(24, 16) * step) for step in range(9 * chunk, 9 * chunk + 9)]
         assert [read_frame_number(picture) for picture in decode_frames(path, plan, deadline=20)] == shown
+
+
+def test_the_middle_chunk_is_looked_at_to_judge_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = (paint_frame(number, width=96, height=64) for number in range(60))
+    path = write_clip(tmp_path / "a.mp4", pictures, rate=Fraction(16))
+    looked_at: list[tuple[int, ...]] = []
+    decode = verdict.decode_frames
+    monkeypatch.setattr(
+        verdict,
+        "decode_frames",
+        lambda path, plan, **options: looked_at.append(plan.indices) or decode(path, plan, **options),
+    )
+    assert inspect_video(path, count=9, fps=16, window="chunks", deadline=20).status == "good"
+    assert looked_at == [(27, 31, 35)], "of six chunks the fourth"
+    assert inspect_video(path, count=81, fps=16, window="chunks", deadline=20).status == "rejected"

@@ -17,6 +17,7 @@ from painted import paint_frame, read_frame_number
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media import Fit, FramePlan, count_chunks, decode_clip, decode_samples, plan_frames, probe
+from wan_fixes.media.limits import Deadline
 from wan_fixes.media.strict import StrictDecoder
 
 DEADLINE = 30.0
@@ -212,3 +213,11 @@ def test_a_clip_that_was_replaced_by_a_shorter_one_gives_the_frames_that_are_sti
     for result, sample in zip(together, samples, strict=True):
         assert_same(result, alone(path, *sample))
     assert [isinstance(result, SampleError) for result in together] == [False] * 3 + [True] * 3
+
+
+def test_a_part_of_the_time_ends_with_the_whole(tmp_path: Path) -> None:
+    whole = Deadline(30, tmp_path)
+    assert whole.within(5).remaining() <= 5 and 25 < whole.within(60).remaining() <= 30
+    whole.within(60).check()
+    with pytest.raises(SampleError, match="took longer than"):
+        Deadline(0, tmp_path).within(60).check()

@@ -127,7 +127,7 @@ def _decode_group(
             continue
         clock.check()
         try:
-            _decode_pass(path, [sample], Deadline(deadline, path), max_pixels)
+            _decode_pass(path, [sample], clock.within(deadline), max_pixels)
         except SampleError as error:
             sample.failure = error
         sample.is_done = True

@@ -29,6 +29,12 @@ class Deadline:
         self._path = path
         self._end = time.monotonic() + seconds
 
+    def within(self, seconds: float) -> Deadline:
+        """A deadline of its own for a part of the work, which ends with this one at the latest."""
+        part = Deadline(seconds, self._path)
+        part._end = min(part._end, self._end)
+        return part
+
     def remaining(self) -> float:
         """Seconds left, never below a millisecond (to FFmpeg a time-out of 0 or less means none)."""
         return max(0.001, self._end - time.monotonic())

@@ -11,7 +11,7 @@ from wan_fixes.media.decoders import decode_frames, probe
 from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
-from wan_fixes.media.plan import FramePlan, ShortClips, Window, plan_frames
+from wan_fixes.media.plan import FramePlan, ShortClips, Window, count_chunks, plan_frames
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def _plan(
     metadata: VideoMetadata, count: int, fps: float | None, window: Window, short_clips: ShortClips
 ) -> tuple[FramePlan, str]:
     """The plan, and for a clip that is too short and used nevertheless, how many frames it has."""
+    middle = count_chunks(metadata, count=count, fps=fps) // 2 if window == "chunks" else 0
     try:
-        return plan_frames(metadata, count=count, fps=fps, window=window), ""
+        return plan_frames(metadata, count=count, fps=fps, window=window, chunk=middle), ""
     except SampleError as error:
         return plan_frames(metadata, count=count, fps=fps, window=window, short_clips=short_clips), error.reason
 

@@ -110,7 +110,8 @@ def decode_samples(
     for plan, fit in samples:
         try:
             clock.check()
-            pictures = decode_clip(path, plan, fit=fit, deadline=deadline, max_pixels=max_pixels)
+            seconds = min(deadline, clock.remaining())
+            pictures = decode_clip(path, plan, fit=fit, deadline=seconds, max_pixels=max_pixels)
         except SampleError as error:
             results.append(error)
             continue
