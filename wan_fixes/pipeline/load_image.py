@@ -13,7 +13,7 @@ import torch
 from wan_fixes.errors import SampleError
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
-from wan_fixes.pipeline.pixels import to_range
+from wan_fixes.pipeline.pixels import memory_for, to_range
 from wan_fixes.pipeline.upstream import sample_path_name
 
 
@@ -69,7 +69,8 @@ class ValidatedImageLoader(PipelineModule, RandomAccessPipelineModule):
         if not self._is_the_sample and not os.path.lexists(path):
             return {self.image_out_name: None}
         try:
-            tensor = self.context.reader.load_image(path, self._to_tensor, channels=self.channels)
+            with memory_for(path):
+                tensor = self.context.reader.load_image(path, self._to_tensor, channels=self.channels)
         except SampleError as error:
             error.module = type(self).__name__
             error.context.setdefault("damaged", True)

@@ -15,7 +15,7 @@ from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.pipeline.one_pass import OnePass, Pair
-from wan_fixes.pipeline.pixels import to_range
+from wan_fixes.pipeline.pixels import memory_for, to_range
 from wan_fixes.pipeline.sample_frames import plan_window
 from wan_fixes.settings import Settings
 
@@ -77,9 +77,10 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         if not self._is_video(path):
             return None
         plan = self._plan(variation, index)
-        frames = self._with_others(path, variation, index, plan, fit)
-        clip = self._decode(path, plan, fit) if frames is None else self._to_tensor(frames)
-        return clip.to(self.pipeline.device)
+        with memory_for(path):
+            frames = self._with_others(path, variation, index, plan, fit)
+            clip = self._decode(path, plan, fit) if frames is None else self._to_tensor(frames)
+            return clip.to(self.pipeline.device)
 
     def decode_together(self, fit_of: Callable[[int, int], Fit]) -> None:
         """Decode samples of a clip that are announced together in one pass, as `fit_of(variation, index)` says."""

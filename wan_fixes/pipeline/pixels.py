@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+from wan_fixes.errors import SampleError
+from wan_fixes.health.diagnosis import failure_kind
 
 
 def to_range(pixels: torch.Tensor, low: float, high: float, dtype: torch.dtype | None) -> torch.Tensor:
@@ -12,3 +18,21 @@ def to_range(pixels: torch.Tensor, low: float, high: float, dtype: torch.dtype |
     """
     values = pixels.contiguous().to(dtype or torch.float32)
     return values.div_(255).mul_(high - low).add_(low)
+
+
+@contextmanager
+def memory_for(path: str) -> Iterator[None]:
+    """Raise ``SampleError`` where this process has not the memory for the pixels of `path`: others may take less."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        if failure_kind(error) != "memory":
+            raise
+        raise SampleError(
+            "a sample cannot be loaded",
+            path=path,
+            reason="there is not enough memory for its pixels",
+            fix="close other programs, use fewer loader threads, lower frames or resolution, or scale the file down",
+            module="media",
+            context={"damaged": False},
+        ) from error
