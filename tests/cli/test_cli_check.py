@@ -177,6 +177,15 @@ def test_a_clip_that_vanishes_after_the_scan_is_a_verdict(clips: Path, write_pre
     assert "does not exist" in verdict.reason
 
 
+def test_it_says_how_many_samples_a_clip_gives_that_is_cut_into_chunks(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    preset = write_preset(clips)
+    assert "sample" not in verdicts(wan("check", preset, "--json"))["good.mp4"]["facts"]
+    Path(os.environ[SETTINGS_VARIABLE]).write_text('{"frame_window": "chunks"}', encoding="utf-8")
+    assert verdicts(wan("check", preset, "--json"))["good.mp4"]["facts"].endswith("1.5 s, h264, 2 samples")
+
+
 def test_verdicts_come_in_the_order_of_the_files_and_progress_reaches_the_end(
     clips: Path, write_preset: WritePreset
 ) -> None:

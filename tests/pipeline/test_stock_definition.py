@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from clips import make_broken_files, make_good_clips
+from clips import make_broken_files, make_good_clips, write_clip
 from painted import paint_frame
 from PIL import Image
 
@@ -280,6 +281,38 @@ def test_masks_are_loaded_where_there_are_some_and_made_where_not(networks, cont
     assert masks["0.png"].min() == 1.0
     assert 0 <= masks["1.png"].min() < 1.0
     assert samples_of(context) == {}
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_every_chunk_of_a_clip_is_trained_with_its_caption_and_the_caption_is_encoded_once(
+    networks, contexts, tmp_path, masks
+):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name, numbers in (("long.mp4", range(40)), ("short.mp4", range(100, 120))):
+        write_clip(folder / name, (paint_frame(number, width=96, height=64) for number in numbers), rate=24)
+        (folder / name).with_suffix(".txt").write_text(f"a {name}")
+    save_picture(folder / "still.png", 5)
+
+    def run():
+        context = contexts.new(frame_window="chunks")
+        trainer = Trainer(networks, context, [concept_over(folder)], tmp_path / "cache", masks=masks)
+        batches = trainer.epoch()
+        for batch in batches:
+            path = Path(batch["image_path"][0])
+            assert batch["prompt"][0] == path.with_suffix(".txt").read_text()
+        found = [(Path(batch["image_path"][0]).name, batch["latent_image"]) for batch in batches]
+        return found, context.metrics.snapshot()
+
+    found, values = run()
+    assert Counter(name for name, _ in found) == {"long.mp4": 4, "short.mp4": 2, "still.png": 1}
+    assert (values["cache_misses"], values.get("cache_hits", 0)) == (14, 0)
+    latents = [latent for _, latent in found]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(latents, 2) if a.shape == b.shape)
+    texts = list((tmp_path / "cache" / "text").glob("**/*.safetensors"))
+    images = list((tmp_path / "cache" / "image").glob("**/*.safetensors"))
+    assert (len(images), len(texts)) == (7, 3), "chunks share the entry of their clip's caption"
+    assert run()[1]["cache_misses"] == 0
 
 
 def test_a_folder_with_nothing_usable_is_an_error_with_the_reasons(networks, contexts, tmp_path):
