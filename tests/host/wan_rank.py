@@ -61,17 +61,17 @@ def main() -> None:
 def fail_reading(pattern: str) -> None:
     """A drive that is too slow for this process: no file is to blame, and no quarantine tells the others of it."""
     from wan_fixes.errors import SampleError
-    from wan_fixes.pipeline import load_video
+    from wan_fixes.media import MediaReader
 
-    decode = load_video.decode_clip
+    decode = MediaReader.decode
 
-    def decode_or_fail(path: Any, *arguments: Any, **options: Any) -> Any:
+    def decode_or_fail(reader: MediaReader, path: Any, *arguments: Any, **options: Any) -> Any:
         if Path(path).match(pattern):
             why = "the drive does not answer"
             raise SampleError("a clip cannot be read", path=path, reason=why, context={"damaged": False})
-        return decode(path, *arguments, **options)
+        return decode(reader, path, *arguments, **options)
 
-    load_video.decode_clip = decode_or_fail
+    MediaReader.decode = decode_or_fail  # type: ignore[method-assign]
 
 
 def train(content: dict[str, Any]) -> dict[str, Any]:
