@@ -6,12 +6,12 @@ import codecs
 import errno
 import os
 import stat
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from wan_fixes.errors import SampleError
+from wan_fixes.media.boxes import outer_boxes
 
 _HEAD_BYTES: Final = 4096
 _COPY_AGAIN: Final = "copy or download it again, or remove it"
@@ -161,23 +161,9 @@ def _from_mp4_boxes(file: BinaryIO, head: bytes) -> Diagnosis | None:
     """An mp4 or mov file whose index box is missing or runs past the end (ISO 14496-12, 4.2)."""
     if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return None
-    size_of_file = file.seek(0, os.SEEK_END)
-    at = 0
-    while at + 8 <= size_of_file:
-        file.seek(at)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            extended = file.read(8)
-            size = struct.unpack(">Q", extended)[0] if len(extended) == 8 else 0
-        elif size == 0:
-            size = size_of_file - at
-        if kind == b"moov":
-            if at + size <= size_of_file:
-                return None
-            break
-        if size < 8:
-            break
-        at += size
+    index = next((box for box in outer_boxes(file) if box.kind == b"moov"), None)
+    if index is not None and index.start + index.size <= file.seek(0, os.SEEK_END):
+        return None
     return Diagnosis(
         "no moov atom (the index of an mp4): the recording or the copy was cut off",
         f"{_COPY_AGAIN}; a camera's file can be repaired with untrunc",

@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from wan_fixes.media.boxes import outer_boxes
+
 _HEAD_BYTES: Final = 1 << 16
 #: The boxes that an mp4 or mov consists of (ISO 14496-12, table 1). What follows the last of them isn't the film's.
 _BOXES: Final = frozenset(b"ftyp styp moov moof mdat wide free skip mfra sidx uuid meta udta".split())
@@ -32,24 +34,19 @@ def missing_bytes(path: str | os.PathLike[str]) -> int:
         elif head.startswith(_ASF_HEADER):
             declared = _asf(head)
         elif head[4:8] in _BOXES:
-            declared = _boxes(file, size)
+            declared = _boxes(file)
         else:
             return 0
     return max(0, declared - size)
 
 
-def _boxes(file: BinaryIO, size_of_file: int) -> int:
-    at = 0
-    while at + 8 <= size_of_file:
-        file.seek(at)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            extended = file.read(8)
-            size = struct.unpack(">Q", extended)[0] if len(extended) == 8 else 0
-        if kind not in _BOXES or size < 8:  # a size of 0 reaches to the end
+def _boxes(file: BinaryIO) -> int:
+    end = 0
+    for box in outer_boxes(file):
+        if box.kind not in _BOXES or box.size < 8:
             break
-        at += size
-    return at
+        end = box.start + box.size
+    return end
 
 
 def _matroska(head: bytes) -> int:

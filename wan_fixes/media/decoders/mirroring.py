@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from wan_fixes.media.boxes import outer_boxes
+
 #: ISO 14496-12, 8.3.2: from a track header's type to its matrix, by the header's version.
 _TO_MATRIX: Final = {0: 4 + 40, 1: 4 + 52}
 #: Longer index boxes than this are read up to here: the headers of the tracks come before their tables.
@@ -29,16 +31,8 @@ def is_mirrored(path: str | os.PathLike[str]) -> bool:
 
 def _index_box(path: str | os.PathLike[str]) -> bytes:
     with Path(path).open("rb") as file:
-        size_of_file = file.seek(0, os.SEEK_END)
-        at = 0
-        while at + 16 <= size_of_file:
-            file.seek(at)
-            size, kind, extended = struct.unpack(">I4sQ", file.read(16))
-            size = {0: size_of_file - at, 1: extended}.get(size, size)
-            if kind == b"moov":
-                file.seek(at)
-                return file.read(min(size, _INDEX_BYTES))
-            if size < 8:
-                break
-            at += size
-    return b""
+        index = next((box for box in outer_boxes(file) if box.kind == b"moov"), None)
+        if index is None:
+            return b""
+        file.seek(index.start)
+        return file.read(min(index.size, _INDEX_BYTES))
