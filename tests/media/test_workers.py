@@ -292,7 +292,7 @@ def test_modules_beside_the_running_script_do_not_stand_in_for_pythons_own(good_
         "from wan_fixes.media.workers.process import WorkerProcess\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "worker = WorkerProcess(1 << 30)\n"
-        "print(worker.ask('probe', sys.argv[1], {}, 20)['value'].frame_count)\n"
+        "print(worker.ask('probe', sys.argv[1], {}, 20).frame_count)\n"
         "worker.end()\n"
     )
     root = str(Path(__file__).resolve().parent.parent.parent)

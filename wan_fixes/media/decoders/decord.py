@@ -50,7 +50,7 @@ def probe(path: str | os.PathLike[str], *, max_pixels: int, deadline: float) -> 
     """Decodes the whole clip once, at a small size; refuses it when not as many frames come as were promised."""
     container = foreign.check_file(path)
     with foreign.asking(NAME, path, Deadline(deadline, path)):
-        height, width, seconds, rate = apart.call(__name__, "_measure", path, deadline, max_pixels=max_pixels)
+        height, width, seconds, rate = apart.call("decord_measure", path, deadline, max_pixels=max_pixels)
     return VideoMetadata(
         width=width,
         height=height,
@@ -72,13 +72,13 @@ def decode(
     foreign.check_file(path)
     with foreign.asking(NAME, path, Deadline(deadline, path)):
         clip: npt.NDArray[np.uint8] = apart.call(
-            __name__, "_deliver", path, deadline, plan=plan, fit=fit, max_pixels=max_pixels
+            "decord_deliver", path, deadline, plan=plan, fit=fit, max_pixels=max_pixels
         )
     return clip
 
 
-def _measure(path: str, *, deadline: float, max_pixels: int) -> tuple[int, int, list[float], float]:
-    """Height, width, the time of each frame, and the frame rate that decord says."""
+def measure(path: str, *, deadline: float, max_pixels: int) -> tuple[int, int, list[float], float]:
+    """In a process apart: height, width, the time of each frame, and the frame rate that decord says."""
     clock = Deadline(deadline, path)
     with foreign.asking(NAME, path, clock):
         height, width = _array(_open(path).next()).shape[:2]
@@ -90,10 +90,11 @@ def _measure(path: str, *, deadline: float, max_pixels: int) -> tuple[int, int, 
         if came != len(reader):
             raise foreign.refusal(path, f"decord promises {len(reader)} frames and delivers {came}")
         seconds = reader.get_frame_timestamp(range(came))[:, 0].tolist()
-        return height, width, seconds, reader.get_avg_fps()
+        return height, width, seconds, float(reader.get_avg_fps())
 
 
-def _deliver(path: str, *, plan: FramePlan, fit: Fit | None, deadline: float, max_pixels: int) -> npt.NDArray[np.uint8]:
+def deliver(path: str, *, plan: FramePlan, fit: Fit | None, deadline: float, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """In a process apart: as `decode`."""
     clock = Deadline(deadline, path)
     with foreign.asking(NAME, path, clock):
         reader = _open(path)

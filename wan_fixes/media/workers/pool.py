@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 from wan_fixes.errors import SampleError
 from wan_fixes.media.limits import OUT_OF_MEMORY
 from wan_fixes.media.opening import REENCODE
-from wan_fixes.media.workers.arena import opened
 from wan_fixes.media.workers.process import BUSY, ENDED, KILLED, STALLED, SWOLLEN, WorkerLostError, WorkerProcess
 
 logger = logging.getLogger(__name__)
@@ -87,8 +86,7 @@ class WorkerPool:
         for attempt in range(1, _TRIES + 1):
             try:
                 with self._worker() as worker:
-                    answer = worker.ask(call, os.fspath(path), arguments, seconds + _GRACE_SECONDS)
-                    return use(_opened(answer, worker))
+                    return use(_asked(worker, call, os.fspath(path), arguments, seconds + _GRACE_SECONDS))
             except WorkerLostError as loss:
                 logger.debug("a worker was lost to %a: %s", os.fspath(path), loss)
                 if attempt == _TRIES or loss.kind in (SWOLLEN, BUSY, STALLED):
@@ -147,20 +145,10 @@ class WorkerPool:
         )
 
 
-def _opened(answer: dict[str, Any], worker: WorkerProcess) -> Any:
-    if "error" in answer:
-        raise _as_loss(answer["error"])
-    if "arrays" in answer:
-        return opened(answer["arrays"], worker.buffer)
-    if "array" in answer:
-        return opened(answer["array"], worker.buffer)[0]
-    if "bytes" in answer:
-        (data,) = opened(answer["bytes"], worker.buffer)
-        assert not isinstance(data, SampleError), "bytes are no sample that could fail"
-        return data.tobytes()
-    return answer["value"]
-
-
-def _as_loss(error: SampleError) -> Exception:
-    """The worker survived being out of memory; what it says of the file is the same."""
-    return WorkerLostError(SWOLLEN) if error.context.get(OUT_OF_MEMORY) else error
+def _asked(worker: WorkerProcess, call: str, path: str, arguments: dict[str, Any], patience: float) -> Any:
+    try:
+        return worker.ask(call, path, arguments, patience)
+    except SampleError as error:
+        if error.context.get(OUT_OF_MEMORY):  # the worker survived it; what it says of the file is the same
+            raise WorkerLostError(SWOLLEN) from error
+        raise

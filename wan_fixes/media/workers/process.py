@@ -14,7 +14,9 @@ from typing import Any, Final
 import psutil
 
 import wan_fixes
+from wan_fixes.errors import SampleError
 from wan_fixes.media.workers import wire
+from wan_fixes.media.workers.arena import opened
 from wan_fixes.media.workers.shared_buffer import SharedBuffer
 
 #: Seconds that the start may take: Python and FFmpeg's libraries from a slow disk.
@@ -82,16 +84,20 @@ class WorkerProcess:
             raise
 
     def ask(self, call: str, path: str, arguments: dict[str, Any], patience: float) -> Any:
-        """The answer, within `patience` seconds. Raises WorkerLostError; the worker has then ended."""
+        """What one of `calls.CALLS` returns or raises, within `patience` seconds; arrays lie in the buffer.
+
+        Raises WorkerLostError; the worker has then ended.
+        """
         assert self._process.stdin is not None
         question = {"call": call, "path": path, "arguments": arguments, "patience": patience}
         try:
             with contextlib.suppress(OSError):  # it has ended: waiting for the answer tells why
                 wire.send(self._process.stdin, question)
-            return self._await(patience)
+            answer = self._await(patience)
         except BaseException:  # interrupted, it would answer the next question with this one's answer
             self.end()
             raise
+        return self._opened(answer)
 
     def is_alive(self) -> bool:
         """Whether it can be asked."""
@@ -126,6 +132,19 @@ class WorkerProcess:
                 if isinstance(answer, EOFError):
                     raise self._how_it_ended()
                 return answer
+
+    def _opened(self, answer: dict[str, Any]) -> Any:
+        if "error" in answer:
+            raise answer["error"]
+        if "arrays" in answer:
+            return opened(answer["arrays"], self.buffer)
+        if "array" in answer:
+            return opened(answer["array"], self.buffer)[0]
+        if "bytes" in answer:
+            (data,) = opened(answer["bytes"], self.buffer)
+            assert not isinstance(data, SampleError), "bytes are no sample that could fail"
+            return data.tobytes()
+        return answer["value"]
 
     def _how_it_ended(self) -> WorkerLostError:
         code = self._process.wait()

@@ -67,10 +67,13 @@ def _answer(question: dict[str, Any], buffer: SharedBuffer) -> Any:
 
 
 def _limit_memory(count: int) -> None:
-    """Where the system can (Linux): the parent looks only every so often, and memory is quickly taken."""
+    """Where the system can (Linux): the parent looks only every so often, and memory is quickly taken.
+
+    Never above the limits that this process was started with.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (count if most < 0 else min(count, most), most))
+    now, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit for limit in (count, now, most) if limit >= 0), most))
