@@ -32,6 +32,13 @@ def new_array(shape: tuple[int, ...]) -> Pixels:
     return np.empty(shape, dtype=np.uint8)
 
 
+def sound(result: Pixels | SampleError) -> Pixels:
+    """The frames of a sample; raises the error that came in their place."""
+    if isinstance(result, SampleError):
+        raise result
+    return result
+
+
 @dataclass(frozen=True)
 class Fit:
     """The size in which a clip is delivered: scaled as a whole, and a part of that."""

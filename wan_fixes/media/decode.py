@@ -21,27 +21,6 @@ from wan_fixes.media.probe import probe
 _SEEK_MARGINS: Final = (0.0, 3.0, 15.0, None)
 
 
-def decode_clip(
-    path: str | os.PathLike[str],
-    plan: FramePlan,
-    *,
-    fit: Fit | None = None,
-    deadline: float = DEADLINE_SECONDS,
-    max_pixels: int = MAX_PIXELS,
-) -> Pixels:
-    """The planned frames as uint8 `[3, F, H, W]` RGB, each exactly the one planned, as players show them.
-
-    That is turned for display, and with square pixels. With `fit` each frame is scaled as it is converted (bilinear,
-    and smoothed where it shrinks), so that no more than one frame exists in its own size: memory is that of the result.
-    `deadline` is in seconds. Raises SampleError when a frame is damaged (in the window, or between the key frame and
-    it: damage spreads), when one is missing, or when time is over.
-    """
-    (pictures,) = decode_samples(path, [(plan, fit)], deadline=deadline, max_pixels=max_pixels)
-    if isinstance(pictures, SampleError):
-        raise pictures
-    return pictures
-
-
 def decode_samples(
     path: str | os.PathLike[str],
     samples: Sequence[tuple[FramePlan, Fit | None]],

@@ -18,7 +18,6 @@ from wan_fixes.media.diagnosis import what_it_is_instead
 from wan_fixes.media.extent import missing_bytes
 from wan_fixes.media.limits import Deadline, check_picture_size
 from wan_fixes.media.opening import (
-    FOREIGN_ERRORS,
     REENCODE,
     OpenVideo,
     clock_of,
@@ -28,7 +27,6 @@ from wan_fixes.media.opening import (
     reading,
 )
 from wan_fixes.media.shape import pixel_aspect_of
-from wan_fixes.media.strict import StrictDecoder
 
 #: Codecs of which every packet gives exactly one shown frame. Others (VP8 has hidden frames, Theora and WMV3 repeat
 #: frames by empty packets) are counted by decoding.
@@ -105,7 +103,7 @@ def _index_from_packets(
         deadline.check()
         key_seen = key_seen or packet.is_keyframe
         if key_seen and first_frame is None:
-            first_frame = _first_of(packet, decoder)
+            first_frame = next(iter(video.frames_of(packet)), None)
         if not packet.size:
             continue
         packets_seen += 1
@@ -168,15 +166,6 @@ def _nothing_shown(
     check_picture_size(path, context.width, context.height, max_pixels)
     or_large = "" if context.width else f", or its pictures have far more than {max_pixels} pixels"
     return damaged(path, f"not one frame can be decoded{or_large}")
-
-
-def _first_of(packet: av.Packet, decoder: StrictDecoder) -> av.VideoFrame | None:
-    """The first frame that `packet` completes; None also when it is damaged, since a later one may do."""
-    try:
-        frames = decoder.decode(packet if packet.size else None)
-    except FOREIGN_ERRORS:
-        return None
-    return frames[0] if frames else None
 
 
 def _index_by_decoding(path: str | os.PathLike[str], deadline: Deadline, max_pixels: int) -> FrameIndex:

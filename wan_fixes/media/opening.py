@@ -46,7 +46,14 @@ class OpenVideo(NamedTuple):
     def frames(self) -> Iterator[av.VideoFrame]:
         """Every frame that the decoder gives, from where the container stands."""
         for packet in self.container.demux(self.stream):
-            yield from self.decoder.decode(packet if packet.size else None)
+            yield from self.decoder.decode(packet)
+
+    def frames_of(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """The frames that `packet` completes; none also when it is damaged, since a later one may show something."""
+        try:
+            return self.decoder.decode(packet)
+        except FOREIGN_ERRORS:
+            return []
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from wan_fixes.media.images import load_image
 from wan_fixes.media.limits import MAX_PIXELS, Deadline
 from wan_fixes.media.opening import FOREIGN_ERRORS, open_video
 from wan_fixes.media.shape import displayed_size, pixel_aspect_of
-from wan_fixes.media.strict import StrictDecoder
 
 #: Seconds that a picture for people is worth.
 _DEADLINE_SECONDS: Final = 3.0
@@ -42,22 +41,15 @@ def poster(path: str | os.PathLike[str], *, height: int = 120, max_pixels: int =
 def _first_frame(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray | None:
     """`[H, W, 3]` as shown, of the first frame that the decoder gives at all."""
     clock = Deadline(_DEADLINE_SECONDS, path)
-    with open_video(path, clock, max_pixels, threads=False) as (container, stream, decoder):
+    with open_video(path, clock, max_pixels, threads=False) as video:
         try:
-            for packet in container.demux(stream):
+            for packet in video.container.demux(video.stream):
                 clock.check()
-                for frame in _decoded(packet, decoder):
-                    return _as_shown(frame, stream, decoder.orientation_of(frame))
+                for frame in video.frames_of(packet):
+                    return _as_shown(frame, video.stream, video.decoder.orientation_of(frame))
         except FOREIGN_ERRORS:
             return None
     return None
-
-
-def _decoded(packet: av.Packet, decoder: StrictDecoder) -> list[av.VideoFrame]:
-    try:
-        return decoder.decode(packet if packet.size else None)
-    except FOREIGN_ERRORS:
-        return []  # a later packet may show something
 
 
 def _as_shown(frame: av.VideoFrame, stream: av.VideoStream, orientation: Orientation) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from wan_fixes.errors import SampleError
-from wan_fixes.media.collector import Fit, Pixels
+from wan_fixes.media.collector import Fit, Pixels, sound
 from wan_fixes.media.limits import DEADLINE_SECONDS, MAX_PIXELS
 from wan_fixes.media.metadata import VideoMetadata
 from wan_fixes.media.plan import FramePlan, ShortClips, Window
@@ -64,9 +64,7 @@ class MediaReader:
 
         def use_only(results: list[Pixels | SampleError]) -> Result:
             (result,) = results
-            if isinstance(result, SampleError):
-                raise result
-            return use(result)
+            return use(sound(result))
 
         return self.decode_samples(path, [(plan, fit)], use_only)
 

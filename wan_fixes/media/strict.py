@@ -59,10 +59,12 @@ class StrictDecoder:
         self._context.thread_count = count
 
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
-        """The frames that `packet` completes; those that are left when it is None.
+        """The frames that `packet` completes; those that are left when it is None, or empty as the last one is.
 
         Raises ValueError where a part of it is missing, and FFmpeg's errors.
         """
+        if packet is not None and not packet.size:
+            packet = None
         if self._hole is not None and packet is not None:
             # Between the units of H.264 and HEVC, and so at the end of a packet, zeros are allowed.
             data = bytes(packet) if self._told is not None else bytes(packet).rstrip(b"\0")

@@ -10,7 +10,7 @@ import numpy as np
 
 from wan_fixes.errors import SampleError
 from wan_fixes.media import Fit, FramePlan, MediaReader
-from wan_fixes.media.collector import Pixels
+from wan_fixes.media.collector import Pixels, sound
 
 Pair: TypeAlias = tuple[int, int]
 """Index and variation of a sample."""
@@ -55,7 +55,7 @@ class OnePass:
             return None
         held = upcoming.held.pop((self, pair), None)
         if held is not None and held[0] == fit:
-            return _checked(held[1])
+            return sound(held[1])
         others = upcoming.pairs[upcoming.pairs.index(pair) + 1 :]
         samples = {pair: (plan, fit)}
         room = BUDGET_BYTES - _bytes_of(plan, fit)
@@ -74,7 +74,7 @@ class OnePass:
         del samples[pair]
         for (other, (_, other_fit)), result in zip(samples.items(), results, strict=True):
             upcoming.held[self, other] = other_fit, result
-        return _checked(own)
+        return sound(own)
 
 
 def _bytes_of(plan: FramePlan, fit: Fit) -> int:
@@ -83,9 +83,3 @@ def _bytes_of(plan: FramePlan, fit: Fit) -> int:
 
 def _copied(results: list[Pixels | SampleError]) -> list[Pixels | SampleError]:
     return [result.copy() if isinstance(result, np.ndarray) else result for result in results]
-
-
-def _checked(result: Pixels | SampleError) -> Pixels:
-    if isinstance(result, SampleError):
-        raise result
-    return result
