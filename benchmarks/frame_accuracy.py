@@ -51,25 +51,12 @@ def make_stock() -> Method:
     import torch
     from mgds.ConceptPipelineModule import ConceptPipelineModule
     from mgds.LoadingPipeline import LoadingPipeline
-    from mgds.PipelineModule import PipelineModule, PipelineState
+    from mgds.PipelineModule import PipelineState
     from mgds.pipelineModules.LoadVideo import LoadVideo
-    from mgds.pipelineModuleTypes.RandomAccessPipelineModule import RandomAccessPipelineModule
     from mgds.SettingsPipelineModule import SettingsPipelineModule
+    from one_item import OneItem
 
     asked: dict[str, Any] = {}
-
-    class Paths(PipelineModule, RandomAccessPipelineModule):
-        def length(self) -> int:
-            return 1 << 20
-
-        def get_inputs(self) -> list[str]:
-            return []
-
-        def get_outputs(self) -> list[str]:
-            return ["path"]
-
-        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-            return {"path": asked["path"]}
 
     class Noted(random.Random):
         """Notes the start that the loader draws."""
@@ -79,7 +66,12 @@ def make_stock() -> Method:
             return asked["start"]
 
     loader = LoadVideo("path", "settings.frames", "video", 0, 255, RATE, set(VIDEO_EXTENSIONS))
-    modules = [ConceptPipelineModule([{}]), SettingsPipelineModule({"frames": str(FRAMES)}), Paths(), loader]
+    modules = [
+        ConceptPipelineModule([{}]),
+        SettingsPipelineModule({"frames": str(FRAMES)}),
+        OneItem(asked, ["path"]),
+        loader,
+    ]
     LoadingPipeline(torch.device("cpu"), modules, 1, 0, PipelineState(1))
 
     def load(path: Path, seed: int) -> Window:

@@ -25,6 +25,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 from clips import write_clip
+from one_item import OneItem
 from painted import paint_frame
 
 from wan_fixes.pipeline import EnhancedSafePipelineModule, PipelineContext, RobustVideoLoader, SafeVideoFrameSampler
@@ -41,26 +42,6 @@ from wan_fixes.pipeline.base import (
 FRAMES = 49
 ROUNDS = 7
 SIZES = ((832, 480), (1280, 720))
-
-
-class Paths(PipelineModule, RandomAccessPipelineModule):
-    """One clip, asked for again and again."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = str(path)
-
-    def length(self) -> int:
-        return 1 << 20
-
-    def get_inputs(self) -> list[str]:
-        return []
-
-    def get_outputs(self) -> list[str]:
-        return ["path"]
-
-    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-        return {"path": self.path}
 
 
 class Identity(PipelineModule, RandomAccessPipelineModule):
@@ -126,8 +107,14 @@ def loading(folder: Path, context: PipelineContext) -> Table:
             "dtype": torch.bfloat16,
         }
         sampler = SafeVideoFrameSampler("path", "settings.target_frames", "plan", 24, context=context)
-        ours = pipeline([Paths(path), sampler, RobustVideoLoader(**common, context=context, frame_plan_in_name="plan")])
-        theirs = pipeline([Paths(path), LoadVideo(**common)])
+        ours = pipeline(
+            [
+                OneItem({"path": str(path)}),
+                sampler,
+                RobustVideoLoader(**common, context=context, frame_plan_in_name="plan"),
+            ]
+        )
+        theirs = pipeline([OneItem({"path": str(path)}), LoadVideo(**common)])
         mine, stock, ratio = take_turns(lambda ours=ours: ours("image"), lambda theirs=theirs: theirs("image"))
         table.add_row(f"{width}x{height}", f"{mine:.3f}", f"{stock:.3f}", f"{ratio:.2f}")
     return table
@@ -136,8 +123,10 @@ def loading(folder: Path, context: PipelineContext) -> Table:
 def guarding(folder: Path, context: PipelineContext) -> Table:
     table = Table("module", "guarded, µs", "bare, µs", "difference, µs", title="one item through one module")
     items = 2000
-    bare = pipeline([Paths(folder), Identity()])
-    guarded = pipeline([Paths(folder), EnhancedSafePipelineModule(Identity(), "identity", context=context)])
+    bare = pipeline([OneItem({"path": str(folder)}), Identity()])
+    guarded = pipeline(
+        [OneItem({"path": str(folder)}), EnhancedSafePipelineModule(Identity(), "identity", context=context)]
+    )
 
     def many(read: Callable[[str], Any]) -> Callable[[], None]:
         return lambda: [read("same") for _ in range(items)] and None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from media.corpus.images import HELD
 from painted import paint_frame, read_frame_number
 from PIL import Image
 
@@ -42,16 +43,7 @@ def test_the_content_counts_not_the_extension(tmp_path: Path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_picture_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int):
-    back = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    stored = _PICTURE.transpose(back[orientation]) if orientation in back else _PICTURE
+    stored = _PICTURE.transpose(HELD[orientation]) if orientation in HELD else _PICTURE
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "held.jpg"

@@ -152,13 +152,20 @@ def test_several_samples_come_as_if_each_were_asked_for_alone(good_clips: list[C
 
 
 @needs_signals
-def test_a_file_that_crashes_its_decoder_twice_is_damaged(long_clip: Path, pool: WorkerPool):
+@pytest.mark.parametrize(
+    ("name", "reason", "is_blamed"),
+    [("SIGSEGV", "crashes its decoder", True), ("SIGKILL", "want of memory", False)],
+    ids=["it crashes", "the system kills it"],
+)
+def test_a_file_that_loses_two_workers_is_given_up(
+    long_clip: Path, pool: WorkerPool, name: str, reason: str, is_blamed: bool
+):
     plan = _whole(long_clip)
-    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers(), times=2)
-    with pytest.raises(SampleError, match="crashes its decoder") as caught:
+    killer = _while_it_works(lambda pid: os.kill(pid, getattr(signal, name)), _workers(), times=2)
+    with pytest.raises(SampleError, match=reason) as caught:
         pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
     killer.join()
-    assert caught.value.context["damaged"] and caught.value.path == str(long_clip)
+    assert caught.value.context == {"damaged": is_blamed} and caught.value.path == str(long_clip)
     assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
 
 
@@ -180,16 +187,6 @@ def test_what_waits_for_a_dead_drive_is_given_up_and_not_blamed(long_clip: Path,
         pool.ask("decode_samples", long_clip, _same, seconds=3, samples=[(plan, None)])
     stopper.join()
     assert time.monotonic() - begin < 12 and caught.value.context == {"damaged": False}
-
-
-@needs_signals
-def test_what_the_system_kills_is_not_blamed(long_clip: Path, pool: WorkerPool):
-    plan = _whole(long_clip)
-    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGKILL), _workers(), times=2)
-    with pytest.raises(SampleError, match="want of memory") as caught:
-        pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
-    killer.join()
-    assert caught.value.context == {"damaged": False}
 
 
 def _endless_jpeg(path: Path) -> Path:

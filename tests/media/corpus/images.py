@@ -15,7 +15,8 @@ from .cases import SIZE, Case, Picture, Rejected, Truth
 from .making import changed, picture
 
 _NUMBER = 77
-_HELD = {
+#: How a picture is stored that a camera held as EXIF's orientation says: upright is 1.
+HELD = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -59,7 +60,7 @@ def _held(orientation: int) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         exif = Image.Exif()
         exif[_ORIENTATION] = orientation
-        _image().transpose(_HELD[orientation]).save(path, exif=exif, quality=95)
+        _image().transpose(HELD[orientation]).save(path, exif=exif, quality=95)
 
     return make
 
@@ -116,7 +117,7 @@ CASES = (
     _case("image: animated webp", "moving.webp", _animated),
     _case("image: animated gif called webp", "moving_gif.webp", lambda path: _animated_as(path, "GIF")),
     _case("image: several pages", "pages.tif", _animated),
-    *(_case(f"image: held as {turn}", f"held{turn}.jpg", _held(turn)) for turn in _HELD),
+    *(_case(f"image: held as {turn}", f"held{turn}.jpg", _held(turn)) for turn in HELD),
     _case("image: turned webp", "held6.webp", _held(6)),
     _case("image: damaged exif", "exif.jpg",
           _saved(exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff" + b"\xff" * 40)),
