@@ -46,17 +46,32 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, pictures, options={"preset": "ultrafast", "crf": "20"})
 
 
+def _slow_jpeg(path: Path, scans: int) -> Path:
+    """A progressive JPEG whose first scan comes again and again, which takes some milliseconds each time."""
+    side = 4096
+    whole = io.BytesIO()
+    Image.new("L", (side, side), 90).save(whole, "JPEG", progressive=True)
+    content = whole.getvalue()
+    scan = content.index(b"\xff\xda")
+    following = (
+        content.index(b"\xff\xc4", scan) if b"\xff\xc4" in content[scan:] else content.index(b"\xff\xda", scan + 2)
+    )
+    path.write_bytes(content[:scan] + content[scan:following] * scans + content[following:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keeps its decoder busy for longer than any test waits."""
+    return _slow_jpeg(tmp_path_factory.mktemp("endless") / "endless.jpg", scans=2000)
+
+
 def _whole(clip: Path):
     return plan_frames(probe(clip), count=600, fps=None)
 
 
 def _same(value):
     return value
-
-
-def _shape(results):
-    (frames,) = results
-    return frames.shape
 
 
 def _workers() -> set[int]:
@@ -158,56 +173,40 @@ def test_several_samples_come_as_if_each_were_asked_for_alone(good_clips: list[C
     ids=["it crashes", "the system kills it"],
 )
 def test_a_file_that_loses_two_workers_is_given_up(
-    long_clip: Path, pool: WorkerPool, name: str, reason: str, is_blamed: bool
+    endless: Path, long_clip: Path, pool: WorkerPool, name: str, reason: str, is_blamed: bool
 ):
-    plan = _whole(long_clip)
     killer = _while_it_works(lambda pid: os.kill(pid, getattr(signal, name)), _workers(), times=2)
     with pytest.raises(SampleError, match=reason) as caught:
-        pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
+        pool.ask("load_image", endless, _same, seconds=60)
     killer.join()
-    assert caught.value.context == {"damaged": is_blamed} and caught.value.path == str(long_clip)
+    assert caught.value.context == {"damaged": is_blamed} and caught.value.path == str(endless)
     assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
 
 
 @needs_signals
-def test_a_worker_that_crashes_once_is_forgiven(long_clip: Path, pool: WorkerPool):
-    plan = _whole(long_clip)
+def test_a_worker_that_crashes_once_is_forgiven(tmp_path: Path, pool: WorkerPool):
+    picture = _slow_jpeg(tmp_path / "slow.jpg", scans=600)
     killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers())
-    shape = pool.ask("decode_samples", long_clip, _shape, seconds=60, samples=[(plan, Fit((48, 64), (0, 0, 48, 64)))])
+    shape = pool.ask("load_image", picture, np.shape, seconds=60)
     killer.join()
-    assert shape == (3, 600, 48, 64)
+    assert shape == (4096, 4096, 3)
 
 
 @needs_signals
-def test_what_waits_for_a_dead_drive_is_given_up_and_not_blamed(long_clip: Path, pool: WorkerPool):
-    plan = _whole(long_clip)
+def test_what_waits_for_a_dead_drive_is_given_up_and_not_blamed(endless: Path, pool: WorkerPool):
     stopper = _while_it_works(lambda pid: os.kill(pid, signal.SIGSTOP), _workers())
     begin = time.monotonic()
     with pytest.raises(SampleError, match="gave no data for 3 s") as caught:
-        pool.ask("decode_samples", long_clip, _same, seconds=3, samples=[(plan, None)])
+        pool.ask("load_image", endless, _same, seconds=3)
     stopper.join()
     assert time.monotonic() - begin < 12 and caught.value.context == {"damaged": False}
 
 
-def _endless_jpeg(path: Path) -> Path:
-    """A progressive JPEG whose first scan comes again and again: some kilobytes of work for an hour."""
-    side = 4096
-    whole = io.BytesIO()
-    Image.new("L", (side, side), 90).save(whole, "JPEG", progressive=True)
-    content = whole.getvalue()
-    scan = content.index(b"\xff\xda")
-    following = (
-        content.index(b"\xff\xc4", scan) if b"\xff\xc4" in content[scan:] else content.index(b"\xff\xda", scan + 2)
-    )
-    path.write_bytes(content[:scan] + content[scan:following] * 2000 + content[following:])
-    return path
-
-
-def test_a_file_that_keeps_its_decoder_busy_is_stopped_and_blamed(tmp_path: Path):
+def test_a_file_that_keeps_its_decoder_busy_is_stopped_and_blamed(endless: Path):
     reader = MediaReader(deadline=0.5)
     begin = time.monotonic()
     with pytest.raises(SampleError, match=r"still busy after 0\.5 s") as caught:
-        reader.load_image(_endless_jpeg(tmp_path / "endless.jpg"), _same)
+        reader.load_image(endless, _same)
     assert time.monotonic() - begin < 20
     assert caught.value.context == {"damaged": True, "limits": "0.5 s, 4096 MB"}
     assert "decode_deadline_seconds" in caught.value.fix
@@ -236,12 +235,13 @@ def test_a_worker_that_swells_is_seen_where_the_system_has_no_limit(long_clip: P
 
 
 @needs_signals
-def test_an_interruption_leaves_no_answer_behind_for_the_next_question(long_clip: Path, pool: WorkerPool):
-    plan = _whole(long_clip)
+def test_an_interruption_leaves_no_answer_behind_for_the_next_question(
+    endless: Path, long_clip: Path, pool: WorkerPool
+):
     timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        pool.ask("decode_samples", long_clip, _same, seconds=60, samples=[(plan, None)])
+        pool.ask("load_image", endless, _same, seconds=60)
     assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
 
 
