@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -141,6 +142,26 @@ def test_damage_behind_the_window_does_not_matter(tmp_path: Path):
     assert len(pictures) == 9
     with pytest.raises(SampleError, match="damaged"):
         decode_frames(path, late, deadline=10)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "clip.mp4"), ("mjpeg", "clip.mkv"), ("mpeg4", "clip.avi")])
+def test_the_place_of_damage_is_said_in_bytes_of_the_file(tmp_path: Path, codec: str, name: str):
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    options = None if codec == "libx264" else {}
+    path = _clip(tmp_path / name, 48, encoder=codec, pixel_format=pixel_format, options=options)
+    with av.open(str(path)) as container:
+        spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    at, size = spans[20]
+    content = bytearray(path.read_bytes())
+    content[at + size // 4 : at + size] = bytes(byte ^ 0x5A for byte in content[at + size // 4 : at + size])
+    path.write_bytes(content)
+    with pytest.raises(SampleError) as caught:
+        decode_frames(path, plan_frames(probe(path), count=48, fps=None), deadline=10)
+    said = re.search(r"byte (\d+)", caught.value.reason)
+    assert said, caught.value.reason
+    # A decoder with threads finds it out a few packets later; of MPEG-4, the next packet may be the first to show it.
+    nearest = spans[20:27] if "near" in caught.value.reason else spans[18:23]
+    assert int(said[1]) in [start for start, _ in nearest]
 
 
 def test_a_file_that_another_program_holds_half_written_is_refused_or_read_to_its_end(tmp_path: Path):

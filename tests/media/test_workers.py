@@ -74,6 +74,12 @@ def _same(value):
     return value
 
 
+def _has_open(pid: int, path: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return any(Path(file.path).samefile(path) for file in psutil.Process(pid).open_files())
+    return False
+
+
 def _workers() -> set[int]:
     found = set()
     for child in psutil.Process().children():
@@ -83,17 +89,17 @@ def _workers() -> set[int]:
     return found
 
 
-def _while_it_works(act, workers_before: set[int], times: int = 1) -> threading.Thread:
-    """Do `act(pid)` to a new worker half a second after it appeared, so many times."""
+def _while_it_works(act, path: Path, times: int = 1) -> threading.Thread:
+    """Do `act(pid)` to a worker that has opened `path`, so many times, each to another one."""
 
     def watch() -> None:
-        seen = set(workers_before)
-        for _ in range(times):
-            while not (new := _workers() - seen):
-                time.sleep(0.02)
-            seen |= new
-            time.sleep(0.7)
-            act(new.pop())
+        seen: set[int] = set()
+        while len(seen) < times:
+            time.sleep(0.02)
+            for pid in _workers() - seen:
+                if _has_open(pid, path):
+                    seen.add(pid)
+                    act(pid)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -175,7 +181,7 @@ def test_several_samples_come_as_if_each_were_asked_for_alone(good_clips: list[C
 def test_a_file_that_loses_two_workers_is_given_up(
     endless: Path, long_clip: Path, pool: WorkerPool, name: str, reason: str, is_blamed: bool
 ):
-    killer = _while_it_works(lambda pid: os.kill(pid, getattr(signal, name)), _workers(), times=2)
+    killer = _while_it_works(lambda pid: os.kill(pid, getattr(signal, name)), endless, times=2)
     with pytest.raises(SampleError, match=reason) as caught:
         pool.ask("load_image", endless, _same, seconds=60)
     killer.join()
@@ -186,7 +192,7 @@ def test_a_file_that_loses_two_workers_is_given_up(
 @needs_signals
 def test_a_worker_that_crashes_once_is_forgiven(tmp_path: Path, pool: WorkerPool):
     picture = _slow_jpeg(tmp_path / "slow.jpg", scans=600)
-    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), _workers())
+    killer = _while_it_works(lambda pid: os.kill(pid, signal.SIGSEGV), picture)
     shape = pool.ask("load_image", picture, np.shape, seconds=60)
     killer.join()
     assert shape == (4096, 4096, 3)
@@ -194,7 +200,7 @@ def test_a_worker_that_crashes_once_is_forgiven(tmp_path: Path, pool: WorkerPool
 
 @needs_signals
 def test_what_waits_for_a_dead_drive_is_given_up_and_not_blamed(endless: Path, pool: WorkerPool):
-    stopper = _while_it_works(lambda pid: os.kill(pid, signal.SIGSTOP), _workers())
+    stopper = _while_it_works(lambda pid: os.kill(pid, signal.SIGSTOP), endless)
     begin = time.monotonic()
     with pytest.raises(SampleError, match="gave no data for 3 s") as caught:
         pool.ask("load_image", endless, _same, seconds=3)

@@ -120,7 +120,8 @@ class Collector:
             at = ""
             if key is not None and self._unit is not None:
                 at = f" at {self.plan.times[0] + float((key - self._first_planned) * self._unit):.3f} s"
-            raise damaged(self._path, f"FFmpeg had to conceal errors{at}")
+            where = self._decoder.place_of(key) if self._unit is not None else ""
+            raise damaged(self._path, f"FFmpeg had to conceal errors{at}{where}")
         if self._unit is not None and key is not None:
             if self._latest is not None and key < self._latest:
                 raise OutOfOrderError

@@ -19,6 +19,9 @@ from wan_fixes.media.probe import probe
 #: Seconds before the first planned frame to which is sought. A seek that lands behind its target (MPEG-PS and TS do
 #: that, and open groups of pictures have the same effect) is repeated from farther back, at last from the start.
 _SEEK_MARGINS: Final = (0.0, 3.0, 15.0, None)
+#: FFmpeg's names of the containers that hold no times: the packets are numbered as they come, and after a seek as the
+#: index says. A damaged one says another frame, so nothing is sought; reading past packets costs next to nothing.
+_NUMBERED: Final = frozenset(("avi",))
 
 
 def decode_samples(
@@ -120,16 +123,20 @@ def _decode_pass(path: str | os.PathLike[str], group: list[Collector], clock: De
     left = group
     for margin in _SEEK_MARGINS:
         from_start = margin is None or min(sample.first for sample in left) == 0
-        with open_video(path, clock, max_pixels) as video, reading(path, clock):
+        with open_video(path, clock, max_pixels) as video, reading(path, clock, video.decoder):
             unit = clock_of(video.stream)
             for sample in left:
                 sample.begin(video, unit)
+            packets = video.container.demux(video.stream)
             if margin is not None and not from_start:
                 target = min(sample.first_key for sample in left) - int(margin / unit)
-                with contextlib.suppress(*FOREIGN_ERRORS):  # without an index: then from the start, where it stands
-                    video.container.seek(target, stream=video.stream)
+                if video.container.format.name in _NUMBERED:
+                    packets = _from_key_frame(packets, target, clock)
+                else:
+                    with contextlib.suppress(*FOREIGN_ERRORS):  # without an index: then from the start, where it stands
+                        video.container.seek(target, stream=video.stream)
             try:
-                for frame in _decode_span(video, left, clock):
+                for frame in _decode_span(video, packets, left, clock):
                     for sample in left:
                         sample.take(frame, frame.pts)
             except OutOfOrderError as error:
@@ -146,7 +153,24 @@ def _decode_pass(path: str | os.PathLike[str], group: list[Collector], clock: De
             break
 
 
-def _decode_span(video: OpenVideo, wanted: Sequence[Collector], clock: Deadline) -> Iterator[av.VideoFrame]:
+def _from_key_frame(packets: Iterator[av.Packet], target: int, clock: Deadline) -> Iterator[av.Packet]:
+    """The packets from the last key frame at or before the time stamp `target` on."""
+    held: list[av.Packet] = []
+    for packet in packets:
+        clock.check()
+        is_behind = packet.pts is None or packet.pts > target
+        if packet.is_keyframe and not is_behind:
+            held.clear()
+        held.append(packet)
+        if is_behind:
+            break
+    yield from held
+    yield from packets
+
+
+def _decode_span(
+    video: OpenVideo, packets: Iterator[av.Packet], wanted: Sequence[Collector], clock: Deadline
+) -> Iterator[av.VideoFrame]:
     """Frames from a key frame at or before the first wanted one; nothing when the seek landed behind it.
 
     The wanted frames don't depend on packets after the last wanted one, in the file's order, so the damage of those
@@ -156,8 +180,11 @@ def _decode_span(video: OpenVideo, wanted: Sequence[Collector], clock: Deadline)
     first_wanted = min(sample.first_key for sample in wanted)
     due: set[int | None] = set()  # fed and not yet out: what the wanted frames may depend on
     last: av.Packet | None = None
-    for packet in video.container.demux(video.stream):
+    for packet in packets:
         clock.check()
+        # Where recordings were joined, bytes are missed too that never were.
+        if last is not None and _is_marked(video, last) and packet.size and not packet.is_keyframe:
+            raise ValueError("a part of it is missing in the file")
         if last is None:
             if not packet.is_keyframe:
                 continue
@@ -171,7 +198,7 @@ def _decode_span(video: OpenVideo, wanted: Sequence[Collector], clock: Deadline)
         for frame in video.decoder.decode(packet):
             due.discard(frame.pts)
             yield frame
-        if not waiting:
+        if not waiting and not _is_marked(video, packet):
             break
     if last is None:
         return
@@ -179,6 +206,15 @@ def _decode_span(video: OpenVideo, wanted: Sequence[Collector], clock: Deadline)
         if frame.pts in due:
             due.discard(frame.pts)
             yield frame
+
+
+def _is_marked(video: OpenVideo, packet: av.Packet) -> bool:
+    """Whether the demuxer misses a part of `packet`.
+
+    A transport stream numbers its parts. What others mark, where a file ends early, may be another packet than the one
+    that isn't whole.
+    """
+    return packet.is_corrupt and video.container.format.name == "mpegts"
 
 
 def _decode_tail(video: OpenVideo, last: av.Packet) -> Iterator[av.VideoFrame]:
@@ -194,7 +230,7 @@ def _decode_by_counting(
     path: str | os.PathLike[str], group: Sequence[Collector], clock: Deadline, max_pixels: int
 ) -> None:
     last = max(sample.last for sample in group)
-    with open_video(path, clock, max_pixels) as video, reading(path, clock):
+    with open_video(path, clock, max_pixels) as video, reading(path, clock, video.decoder):
         for sample in group:
             sample.begin(video, None)
         for number, frame in enumerate(video.frames()):

@@ -63,7 +63,7 @@ class FrameIndex:
 
 def read_index(path: str | os.PathLike[str], deadline: Deadline, max_pixels: int) -> tuple[FrameIndex, dict[str, Any]]:
     """The frames of `path`, and the facts of its header; raises SampleError."""
-    with open_video(path, deadline, max_pixels, threads=False) as video, reading(path, deadline):
+    with open_video(path, deadline, max_pixels, threads=False) as video, reading(path, deadline, video.decoder):
         facts = _header_facts(video.container, video.stream)
         facts["missing_bytes"] = missing_bytes(path)
         index = _index_from_packets(path, video, deadline, max_pixels, facts["missing_bytes"] > 0)
@@ -172,7 +172,7 @@ def _index_by_decoding(path: str | os.PathLike[str], deadline: Deadline, max_pix
     first_frame: av.VideoFrame | None = None
     times: list[int | None] = []
     last_duration = 0
-    with open_video(path, deadline, max_pixels) as video, reading(path, deadline):
+    with open_video(path, deadline, max_pixels) as video, reading(path, deadline, video.decoder):
         for frame in video.frames():
             deadline.check()
             first_frame = first_frame or frame

@@ -63,7 +63,7 @@ def open_video(
     """Open `path` and choose its video stream; closes the container afterwards.
 
     `threads` decode frames at the same time. Raises SampleError when the file is no regular file, holds no video, has
-    pictures beyond `max_pixels`, or when opening takes longer than `deadline`. The caller reads within `reading(path)`.
+    pictures beyond `max_pixels`, or when opening takes longer than `deadline`. The caller reads within `reading`.
     """
     check_regular_file(path, _UNREADABLE)
     try:
@@ -89,14 +89,14 @@ def open_video(
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str], deadline: Deadline) -> Iterator[None]:
-    """Turn FFmpeg's errors within into SampleError: "damaged"."""
+def reading(path: str | os.PathLike[str], deadline: Deadline, decoder: StrictDecoder) -> Iterator[None]:
+    """Turn FFmpeg's errors within into SampleError: "damaged", with the place that `decoder` has come to."""
     try:
         yield
     except FOREIGN_ERRORS as error:
         deadline.check()
         check_memory(path, error)
-        raise damaged(path, getattr(error, "strerror", None) or str(error)) from error
+        raise damaged(path, f"{getattr(error, 'strerror', None) or error}{decoder.place_of_error()}") from error
 
 
 def damaged(path: str | os.PathLike[str], detail: str) -> SampleError:

@@ -57,6 +57,8 @@ class StrictDecoder:
         self._context.options = options | strict
         self._context.thread_type = "SLICE" if native.name in _WITHOUT_FRAME_THREADS else "AUTO"
         self._context.thread_count = count
+        self._positions: dict[int | None, int] = {}
+        self._latest_position: int | None = None
 
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """The frames that `packet` completes; those that are left when it is None, or empty as the last one is.
@@ -65,6 +67,8 @@ class StrictDecoder:
         """
         if packet is not None and not packet.size:
             packet = None
+        if packet is not None and packet.pos is not None and packet.pos >= 0:
+            self._positions[packet.pts] = self._latest_position = packet.pos
         if self._hole is not None and packet is not None:
             # Between the units of H.264 and HEVC, and so at the end of a packet, zeros are allowed.
             data = bytes(packet) if self._told is not None else bytes(packet).rstrip(b"\0")
@@ -73,6 +77,15 @@ class StrictDecoder:
         if self._told is not None and self._orientation is None and packet is not None:
             self._orientation = next(map(orientation_of, self._told.decode(packet)), None)
         return self._context.decode(packet)
+
+    def place_of(self, pts: int | None) -> str:
+        """Where in the file the packet with this time stamp begins, for a message: empty when it isn't known."""
+        position = self._positions.get(pts)
+        return "" if position is None else f", byte {position}"
+
+    def place_of_error(self) -> str:
+        """About where in the file the error is that `decode` raised: its threads may be a few packets behind."""
+        return "" if self._latest_position is None else f", near byte {self._latest_position}"
 
     def orientation_of(self, frame: av.VideoFrame) -> Orientation:
         """How `frame`, which this decoder made, is turned for display."""
