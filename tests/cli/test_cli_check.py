@@ -62,7 +62,7 @@ def test_json_is_all_there_is_on_stdout(wan: Any, clips: Path, write_preset: Wri
     assert {note["field"] for note in answer["fields"]} == {"compile", "no_such_field"}
     (empty, good) = answer["files"]
     names = ["path", "name", "concept", "status", "reason", "fix", "facts", "width", "height", "fps", "duration"]
-    assert list(good) == [*names, "video", "trained_at", "findings"]
+    assert list(good) == [*names, "video", "trained_at", "samples", "findings"]
     assert (good["trained_at"], good["findings"]) == ([[64, 48]], [])
     assert (empty["trained_at"], empty["findings"]) == ([], [])
     measured = {
@@ -183,7 +183,11 @@ def test_it_says_how_many_samples_a_clip_gives_that_is_cut_into_chunks(
     preset = write_preset(clips)
     assert "sample" not in verdicts(wan("check", preset, "--json"))["good.mp4"]["facts"]
     Path(os.environ[SETTINGS_VARIABLE]).write_text('{"frame_window": "chunks"}', encoding="utf-8")
-    assert verdicts(wan("check", preset, "--json"))["good.mp4"]["facts"].endswith("1.5 s, h264, 2 samples")
+    result = wan("check", preset, "--json")
+    good = verdicts(result)["good.mp4"]
+    assert good["facts"].endswith("1.5 s, h264, 2 samples") and good["samples"] == 2
+    in_buckets = sum(count for _, count in json.loads(result.stdout)["spread"]["buckets"])
+    assert in_buckets == sum(file["samples"] for file in verdicts(result).values())
 
 
 def test_verdicts_come_in_the_order_of_the_files_and_progress_reaches_the_end(

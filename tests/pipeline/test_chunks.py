@@ -9,6 +9,7 @@ from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import torch
 from clips import make_broken_files, write_clip
@@ -147,6 +148,24 @@ def test_bad_clips_among_them_are_named_once(world: World, tmp_path: Path):
         broken[kind].rename(world.folder / f"{kind}.mp4")
     assert world.epoch(frame_window="chunks") == EVERY_CHUNK
     assert {Path(path).name for path in world.skipped} == {"empty.mp4", "flipped_bytes.mp4", "too_short.mp4"}
+
+
+def test_damage_costs_the_chunk_that_it_is_in_now_and_in_later_runs(world: World):
+    clip = world.folder / "long.mp4"
+    options = {"preset": "veryfast", "g": str(FRAMES), "bf": "0", "sc_threshold": "0"}
+    write_clip(clip, (paint_frame(number, **SIZE) for number in range(40)), options=options)
+    with av.open(str(clip)) as container:
+        spans = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    content = bytearray(clip.read_bytes())
+    for start, size in spans[20:22]:
+        content[start + size // 4 : start + size] = (byte ^ 0x5A for byte in content[start + size // 4 : start + size])
+    clip.write_bytes(content)
+    usable = EVERY_CHUNK | {"long.mp4": windows(0, 9, 27)}
+    assert world.epoch(frame_window="chunks") == usable
+    assert [Path(path).name for path in world.skipped] == ["long.mp4"]
+    assert world.epoch(frame_window="chunks") == usable and world.made == []
+    assert [Path(path).name for path in world.skipped] == ["long.mp4"]
+    assert world.epoch(frame_window="start")["long.mp4"] == windows(0)
 
 
 def test_what_does_not_fit_into_the_budget_is_decoded_in_a_further_pass(world: World, monkeypatch: pytest.MonkeyPatch):

@@ -129,9 +129,9 @@ class PipelineContext:
         """The hash of the file's bytes. Raises ``SampleError`` when it cannot be read."""
         return self.content_ids.of(path)
 
-    def check_quarantine(self, path: str) -> None:
-        """Raise ``SampleError`` when the file was found damaged before and has not changed since."""
-        content = self.content_id(path)
+    def check_quarantine(self, path: str, window: str = "") -> None:
+        """Raise ``SampleError`` when the file, or the `window` of it, was found damaged and has not changed since."""
+        content = _part_of(self.content_id(path), window)
         reason = self.quarantine.reason_for(path, content) or self.quarantine.reason_for(path, self._limited(content))
         if reason is not None:
             fix = "replace or repair the file: it is tried again as soon as it changes"
@@ -183,7 +183,7 @@ class PipelineContext:
         """Leave a sample out and say so once: roster, quarantine, run database, log.
 
         An error whose context says ``damaged`` blames the file itself, whatever the settings: the file is
-        quarantined until its content changes.
+        quarantined until its content changes, or where the context names a ``window``, this part of it.
 
         Parameters
         ----------
@@ -216,6 +216,7 @@ class PipelineContext:
             content = self.content_ids.of(path)
         except SampleError:
             return  # gone: there is no content that could be tried again
+        content = _part_of(content, error.context.get("window", ""))
         if error.context.get("limits"):
             content = self._limited(content)
         self.quarantine.add(path, content, _reason(error), module)
@@ -241,6 +242,10 @@ class PipelineContext:
         """The reasons for skipping, the most frequent first: "3 times: the file is empty"."""
         counts = Counter(_reason(error) for error in self.roster.reasons().values())
         return [f"{count} times: {reason}" for reason, count in counts.most_common()]
+
+
+def _part_of(content: str, window: str) -> str:
+    return f"{content} {window}" if window else content
 
 
 def _reason(error: SampleError) -> str:

@@ -16,7 +16,7 @@ from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.pipeline.one_pass import OnePass, Pair
 from wan_fixes.pipeline.pixels import memory_for, to_range
-from wan_fixes.pipeline.sample_frames import plan_window
+from wan_fixes.pipeline.sample_frames import plan_window, window_name
 from wan_fixes.settings import Settings
 
 
@@ -100,7 +100,7 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         try:
             return self._one_pass.frames(path, (index, variation), plan, fit)
         except SampleError as error:
-            error.context.setdefault("damaged", True)
+            self._blame(error, plan)
             raise
 
     def resolution(self, variation: int, index: int) -> tuple[int, int, int] | None:
@@ -132,8 +132,16 @@ class RobustVideoLoader(PipelineModule, RandomAccessPipelineModule):
         try:
             return self._reader.decode(path, plan, self._to_tensor, fit=fit)
         except SampleError as error:
-            error.context.setdefault("damaged", True)
+            self._blame(error, plan)
             raise
+
+    def _blame(self, error: SampleError, plan: FramePlan) -> None:
+        """Say that the clip is damaged; where each of its windows is a sample, only this one."""
+        if "damaged" in error.context:
+            return
+        error.context["damaged"] = True
+        if self.context is not None and self.context.settings.frame_window == "chunks":
+            error.context["window"] = window_name(plan)
 
     def _to_tensor(self, frames: numpy.ndarray[Any, Any]) -> torch.Tensor:
         return to_range(torch.from_numpy(frames), self.range_min, self.range_max, self.dtype)

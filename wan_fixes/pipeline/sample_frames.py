@@ -86,7 +86,10 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
             raise self._unmeasured[path]
         count = int(self._get_previous_item(variation, self.target_frame_count_in_name, index))
         chunk = int(self._get_previous_item(variation, self.chunk_in_name, index)) if self.chunk_in_name else 0
-        return plan_window(self.context, path, variation, count, self.target_frame_rate, chunk)
+        plan = plan_window(self.context, path, variation, count, self.target_frame_rate, chunk)
+        if self.chunk_in_name:
+            self.context.check_quarantine(path, window_name(plan))
+        return plan
 
     def chunks_in(self, variation: int, path: str) -> int:
         """How many samples a file gives that is cut into chunks; 1 when it is no video. Raises ``SampleError``."""
@@ -105,6 +108,11 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
         return {self.frame_plan_out_name: self.plan(variation, index)}
+
+
+def window_name(plan: FramePlan) -> str:
+    """What one of a clip's windows is called in quarantine."""
+    return f"frames {min(plan.indices)} to {max(plan.indices)}"
 
 
 def plan_window(

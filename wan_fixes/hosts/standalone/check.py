@@ -55,6 +55,8 @@ class FileVerdict:
         What else was measured of a clip: the fields of `VideoMetadata` that `VIDEO_FIELDS` names.
     trained_at:
         Width and height that it is scaled and cropped to, for each resolution of the preset; () of what is rejected.
+    samples:
+        How many it gives in one epoch: each of its chunks is one.
     findings:
         What the preset's sizes do to it, which `reason` and `fix` say too.
     """
@@ -72,6 +74,7 @@ class FileVerdict:
     duration: float | None = None
     video: dict[str, object] | None = None
     trained_at: tuple[tuple[int, int], ...] = ()
+    samples: int = 0
     findings: tuple[Finding, ...] = ()
 
 
@@ -131,6 +134,7 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
     if of_file.status == "rejected":
         parts = [verdict for verdict in parts if verdict.status == "rejected"]  # it is not trained with any prompt
     status: Status = max((verdict.status for verdict in parts), key=_SEVERITY.index, default="good")
+    samples = 0 if status == "rejected" else _samples(of_file, preset, settings)
     return FileVerdict(
         path=str(path),
         name=_name(concept, path),
@@ -138,13 +142,14 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
         status=status,
         reason="; ".join(verdict.reason for verdict in parts if verdict.reason),
         fix="; ".join(verdict.fix for verdict in parts if verdict.fix),
-        facts=_facts(of_file, preset, settings),
+        facts=_facts(of_file, samples if settings.frame_window == "chunks" else None),
         width=of_file.width,
         height=of_file.height,
         fps=of_file.metadata.fps if of_file.metadata else None,
         duration=of_file.metadata.duration if of_file.metadata else None,
         video={name: getattr(of_file.metadata, name) for name in VIDEO_FIELDS} if of_file.metadata else None,
         trained_at=() if status == "rejected" else tuple(placement.bucket[::-1] for placement in placed),
+        samples=samples,
         findings=found,
     )
 
@@ -189,14 +194,19 @@ def _name(concept: Concept, path: Path) -> str:
     return str(path.relative_to(concept.path)) if path.is_relative_to(concept.path) else str(path)
 
 
-def _facts(verdict: Verdict, preset: Preset, settings: Settings) -> str:
+def _samples(verdict: Verdict, preset: Preset, settings: Settings) -> int:
+    if settings.frame_window != "chunks" or verdict.metadata is None:
+        return 1
+    return count_chunks(verdict.metadata, count=preset.frames, fps=preset.variant.fps)
+
+
+def _facts(verdict: Verdict, samples: int | None) -> str:
     clip = verdict.metadata
     if clip is None:
         return ""
     variable = " (variable)" if clip.is_variable_rate else ""
     deep = f" of {clip.bit_depth} bits" if clip.bit_depth != 8 else ""
     facts = f"{clip.width}x{clip.height}, {clip.fps:.4g} fps{variable}, {clip.duration:.3g} s, {clip.codec}{deep}"
-    if settings.frame_window == "chunks" and verdict.status != "rejected":
-        samples = count_chunks(clip, count=preset.frames, fps=preset.variant.fps)
+    if samples:
         facts += f", {samples} sample{'' if samples == 1 else 's'}"
     return facts

@@ -17,7 +17,7 @@ _LENGTHS = (1, 2, 5, 9, 17, 33, 49, 81, 161)
 """Where the ranges of lengths begin, in frames at the model's rate: 4n + 1, as WAN takes them."""
 
 Bars = list[tuple[str, int]]
-"""What is counted, and how many files of it there are; in the order in which to show it."""
+"""What is counted, and how many of it there are; in the order in which to show it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ClipSpread:
     rates:
         Of clips, by frames per second.
     buckets:
-        Of everything that can be trained on, by the size ``WIDTHxHEIGHT`` that it is trained at: one for each
+        Of the samples that can be trained on, by the size ``WIDTHxHEIGHT`` that they are trained at: one for each
         resolution of the preset.
     """
 
@@ -50,7 +50,8 @@ def clip_spread(preset: Preset, verdicts: Iterable[FileVerdict]) -> ClipSpread:
             frames = max(1, int(verdict.duration * preset.variant.fps + 1e-6))
             lengths[bisect_right(_LENGTHS, frames) - 1] += 1
             rates[round(verdict.fps, 2)] += 1
-        buckets.update(verdict.trained_at)
+        for size in verdict.trained_at:
+            buckets[size] += verdict.samples
     return ClipSpread(
         lengths=[(_range(place), lengths[place]) for place in sorted(lengths)],
         rates=[(f"{rate:g}", rates[rate]) for rate in sorted(rates)],
@@ -67,6 +68,6 @@ def _range(place: int) -> str:
 
 
 def _largest(entry: tuple[tuple[int, int], int]) -> tuple[int, tuple[int, int]]:
-    """The bucket with most files first."""
+    """The bucket with most samples first."""
     (width, height), count = entry
     return -count, (height, width)
