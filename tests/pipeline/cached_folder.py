@@ -27,8 +27,15 @@ from .world import make_pipeline
 FRAMES = 9
 
 
-def definition(context: PipelineContext, cache_dir: Path) -> list[Any]:
-    """From paths to cached clips, at their own size, through the rewrite table as a host's definition goes."""
+def definition(context: PipelineContext, cache_dir: Path, name: str) -> list[Any]:
+    """From paths to cached clips, at their own size, through the rewrite table as a host's definition goes.
+
+    `name` is what is cached and trained: "image", or the "numbers" painted into it.
+    """
+
+    def numbers(module: Any, variation: int, index: int, name: str) -> dict[str, Any]:
+        return {"numbers": numbers_in(module._get_previous_item(variation, "image", index))}
+
     modules = [
         ValidatedCollectPaths(
             "concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept",
@@ -39,21 +46,22 @@ def definition(context: PipelineContext, cache_dir: Path) -> list[Any]:
             "image_path", "settings.frames", "image", target_frame_rate=16.0, context=context, frame_plan_in_name="plan"
         ),
         RandomAccess(lambda module, variation, index, name: {"size": (1, 64)}, ("size",), "image_path"),
-        ValidatedDiskCache(str(cache_dir), ["image"], ["image_path", "size"], context=context),
+        RandomAccess(numbers, ("numbers",), "image"),
+        ValidatedDiskCache(str(cache_dir), [name], ["image_path", "size"], context=context),
         SafeVariationSorting(["concept"], context=context),
-        SafeAspectBatchSorting("size", ["image", "image_path", "concept"], 1, context=context),
-        output("image", "image_path", ("concept.loss_weight", "loss_weight")),
+        SafeAspectBatchSorting("size", [name, "image_path", "concept"], 1, context=context),
+        output(name, "image_path", ("concept.loss_weight", "loss_weight")),
     ]  # fmt: skip
     rewrite_definition(modules, context)
     return modules
 
 
-def train(context: PipelineContext, folder: Path, cache_dir: Path, threads: int) -> dict[str, Any]:
-    """The clip of each path that an epoch trains."""
+def train(context: PipelineContext, folder: Path, cache_dir: Path, threads: int, name: str = "image") -> dict[str, Any]:
+    """What an epoch trains of each path."""
     concept = concept_of(path=str(folder))
-    pipeline = make_pipeline([concept], definition(context, cache_dir), {"frames": str(FRAMES)}, threads=threads)
+    pipeline = make_pipeline([concept], definition(context, cache_dir, name), {"frames": str(FRAMES)}, threads=threads)
     pipeline.start_next_epoch()
-    return {sample["image_path"]: sample["image"] for sample in pipeline if sample["loss_weight"] > 0}
+    return {sample["image_path"]: sample[name] for sample in pipeline if sample["loss_weight"] > 0}
 
 
 def numbers_in(clip: Any) -> list[int | None]:
@@ -70,7 +78,7 @@ def main(folder: Path, files: Path, megabytes: int, threads: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (in_use + (megabytes << 20),) * 2)
     contexts = Contexts(files)
     context = contexts.new()
-    trained = {path: numbers_in(clip) for path, clip in train(context, folder, files / "cache", threads).items()}
+    trained = train(context, folder, files / "cache", threads, "numbers")
     skipped = {path: [record.reason, record.fix] for path, record in samples_of(context).items()}
     sys.stdout.write(json.dumps([trained, skipped]) + "\n")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import Counter
 from concurrent.futures import wait
@@ -141,15 +142,27 @@ def test_a_sample_that_failed_is_tried_again_by_the_next_start(make):
 
 def test_what_concerns_all_samples_ends_the_caching_and_keeps_what_is_done(make):
     def fault(number, variation):
-        return MemoryError("no memory left") if number == 4 else None
+        return OSError(errno.ENOSPC, "no space left") if number == 4 else None
 
     world = make(image_fault=fault)
-    with pytest.raises(CriticalError, match="no memory left"):
+    with pytest.raises(CriticalError, match="no space left"):
         world.epoch()
     again = make()
     assert trained(again.epoch()) == ALL
     redone = {number for number, _ in again.encoded()[0]}
     assert 4 in redone and not redone & {1, 2, 3}
+
+
+def test_a_sample_that_lacks_memory_is_made_again_with_fewer_others_and_skipped_only_then(make):
+    attempts = Counter()
+
+    def fault(number, variation):
+        attempts[number] += 1
+        return MemoryError("no memory left") if number == 4 or (number == 2 and attempts[2] < 2) else None
+
+    world = make(image_fault=fault)
+    assert trained(world.epoch()) == ALL - Counter([4])
+    assert attempts[2] == 2 and attempts[4] > 1 and world.context.recovery.policy.max_threads == 1
 
 
 def test_when_no_sample_is_left_it_says_why(make):

@@ -242,13 +242,20 @@ def test_what_will_not_pass_is_not_tried_again(context):
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), OSError(errno.ENOSPC, "no space left")]
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), OSError(errno.ENOSPC, "no space left")]
 )
 def test_what_concerns_all_samples_stops_the_run(context, error):
     with pytest.raises(CriticalError, match="toy cannot go on") as caught:
         started(collector(), guarded(context, failing(1, error))).read("x", 1)
     assert caught.value.__cause__ is error
     assert caught.value.path == "clip1.mp4"
+
+
+def test_memory_that_runs_short_is_no_fault_of_the_module(context):
+    guard = guarded(context, failing(1, MemoryError()))
+    with pytest.raises(SampleError, match="not enough memory") as caught:
+        started(collector(), guard).read("x", 1)
+    assert caught.value.path == "clip1.mp4" and context.recovery.failure_patterns() == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CriticalError("out of memory"), UserError("no model")])

@@ -50,26 +50,41 @@ def test_a_clip_that_takes_more_memory_than_there_is_is_skipped_and_named_and_th
         pictures = (paint_frame(at + 20 * number, width=160, height=120) for at in range(12))
         write_clip(folder / f"small{number}.mp4", pictures, rate=16)
     large = write_clip(folder / "large.mp4", (paint_frame(at, width=2560, height=1440) for at in range(9)), rate=16)
-    trained, skipped = run_limited(folder, tmp_path / "enough", 1500)
+    trained, skipped, _ = run_limited(folder, tmp_path / "enough", 1500)
     assert len(trained) == 7 and skipped == {}
 
-    trained, skipped = run_limited(folder, tmp_path / "little", 250)
+    trained, skipped, _ = run_limited(folder, tmp_path / "little", 250)
     assert skipped.keys() == {str(large)}
     reason, fix = skipped[str(large)]
     assert "memory" in reason and fix
     assert len(trained) == 6 and all(is_in_order(numbers) for numbers in trained.values())
 
 
-def run_limited(folder: Path, files: Path, megabytes: int) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """What a process with so much memory beyond Python and torch trains, and what it skips."""
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit of its memory")
+def test_where_memory_runs_short_fewer_samples_are_made_at_the_same_time_and_none_is_lost(tmp_path: Path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(10):
+        pictures = (paint_frame(at + 20 * number, width=1280, height=720) for at in range(12))
+        write_clip(folder / f"clip{number}.mp4", pictures, rate=16)
+    trained, skipped, said = run_limited(folder, tmp_path / "little", 600, threads=8)
+    assert len(trained) == 10 and skipped == {} and "memory ran short" in said
+    assert all(is_in_order(numbers) for numbers in trained.values())
+
+
+def run_limited(
+    folder: Path, files: Path, megabytes: int, threads: int = 4
+) -> tuple[dict[str, list[int]], dict[str, list[str]], str]:
+    """What a process with so much memory beyond Python and torch trains, what it skips, and what it says."""
     files.mkdir()
     tests = Path(__file__).resolve().parent.parent
     paths = os.pathsep.join([str(tests), str(tests.parent), str(tests.parent / "examples"), *filter(None, sys.path)])
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cached_folder", str(folder), str(files), str(megabytes), "4"],
+        [sys.executable, "-m", "pipeline.cached_folder", str(folder), str(files), str(megabytes), str(threads)],
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     trained, skipped = json.loads(done.stdout.splitlines()[-1])
-    return trained, skipped
+    return trained, skipped, done.stderr

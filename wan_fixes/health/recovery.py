@@ -242,6 +242,12 @@ class ErrorRecoveryManager:
             logger.warning("%s", plain(change))
         return changes
 
+    def lower_threads(self, most: int) -> None:
+        """Have the policy allow at most `most` loader threads, if it doesn't allow fewer already."""
+        with self._lock:
+            lowered = min(most, self._policy.max_threads or most)
+            self._policy = replace(self._policy, max_threads=lowered)
+
     def _add(self, record: FailureRecord) -> None:
         group = self._groups.setdefault((record.module, record.kind), _Group())
         group.count += 1

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from wan_fixes.errors import SampleError
 from wan_fixes.pipeline.fan_out import fan_out
+from wan_fixes.pipeline.pixels import SHORT_OF_MEMORY
 
 
 @dataclass(slots=True)
@@ -29,9 +30,11 @@ class CacheBuilder:
     """Runs jobs through `encode(key, index, variation)`.
 
     A sample whose encoding raises ``SampleError`` goes to `skip(index, error)`; any other error ends the building.
-    `at_once` lowers how many run at the same time, when memory has run out before. Jobs whose `file_of(index)` is the
-    same are made in one thread, one after the other, and `announce(file, pairs)` tells which (index, variation) pairs
-    are to come; an empty list once they are done.
+    `at_once` lowers how many run at the same time. When this process runs short of memory, half as many do from there
+    on, which `narrowed(at_once)` is told, and what lacked memory is made again; what lacks it by itself too is skipped.
+
+    Jobs whose `file_of(index)` is the same are made in one thread, one after the other, and `announce(file, pairs)`
+    tells which (index, variation) pairs are to come; an empty list once they are done.
     """
 
     def __init__(
@@ -43,31 +46,49 @@ class CacheBuilder:
         *,
         file_of: Callable[[int], str | None],
         announce: Callable[[str, list[tuple[int, int]]], None],
+        narrowed: Callable[[int], None],
     ) -> None:
-        self._at_once = at_once
+        threads: int = getattr(executor, "_max_workers", 4)
+        self._at_once = at_once or threads
         self._encode = encode
         self._skip = skip
         self._executor = executor
         self._file_of = file_of
         self._announce = announce
+        self._narrowed = narrowed
         self._stopped = threading.Event()
+        self._is_short_of_memory = False
+        self._finished: set[str] = set()
+        self._lacking: set[str] = set()
         self._lock = threading.Lock()
         self._made = 0
         self._device = torch.cuda.current_device() if torch.cuda.is_available() else None
 
     def run(self, jobs: list[Job]) -> int:
         """Make the entries; returns how many were made."""
+        with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
+            self._run_until_short(jobs, bar)
+            while self._is_short_of_memory:
+                self._at_once = max(1, self._at_once // 2)
+                self._narrowed(self._at_once)
+                self._run_until_short([job for job in jobs if job.key not in self._finished], bar)
+        return self._made
+
+    def _run_until_short(self, jobs: list[Job], bar: tqdm[Any]) -> None:
+        """Make the entries, or some of them, where memory runs short."""
+        self._stopped.clear()
+        self._is_short_of_memory = False
         by_file: dict[str | None, list[Job]] = {}
         for job in jobs:
             by_file.setdefault(self._file_of(job.samples[0][0]), []).append(job)
         alone = [[job] for job in by_file.pop(None, [])]
         groups = [*by_file.values(), *alone]
-        with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
-            work = fan_out(self._executor, partial(self._make_all, bar=bar), groups, self._at_once, self._stopped)
-            with closing(work):
-                for _, future in work:
-                    future.result()
-        return self._made
+        work = fan_out(self._executor, partial(self._make_all, bar=bar), groups, self._at_once, self._stopped)
+        with closing(work):
+            for _, future in work:
+                future.result()
+                if self._is_short_of_memory:
+                    return
 
     def _make_all(self, jobs: list[Job], bar: tqdm[Any]) -> None:
         """Make the entries of one file. A file with many samples isn't finished once the caching is stopped."""
@@ -79,7 +100,10 @@ class CacheBuilder:
                 if self._stopped.is_set():
                     return
                 made = self._make(job)
+                if made is None:
+                    return
                 with self._lock:
+                    self._finished.add(job.key)
                     self._made += made
                     bar.update()
                     bar.set_postfix(skipped=bar.n - self._made)
@@ -87,8 +111,11 @@ class CacheBuilder:
             if file is not None:
                 self._announce(file, [])
 
-    def _make(self, job: Job) -> bool:
-        """True when the entry was made from one of the samples that share it; the others need not be tried."""
+    def _make(self, job: Job) -> bool | None:
+        """True when the entry was made from one of the samples that share it; the others need not be tried.
+
+        None when it is to be made again, with fewer others at the same time.
+        """
         if self._device is not None:
             torch.cuda.set_device(self._device)  # the current device is a thread's own
         failures = []
@@ -96,6 +123,11 @@ class CacheBuilder:
             try:
                 self._encode(job.key, index, variation)
             except SampleError as error:
+                if error.context.get(SHORT_OF_MEMORY) and not (self._at_once == 1 and job.key in self._lacking):
+                    self._lacking.add(job.key)
+                    self._is_short_of_memory = True
+                    self._stopped.set()
+                    return None
                 failures.append((index, error))
                 continue
             return True

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from wan_fixes.store.tensors import is_finite
+
 # Above so many values an edge looks at a sample of them: a 1080p clip has 500 million, and the sinks look at all.
 EDGE_CHECK_VALUES = 1 << 18
 
@@ -54,12 +56,10 @@ def _tensor_problem(tensor: torch.Tensor) -> str | None:
         return "has no data"
     if tensor.numel() == 0:
         return f"is empty: shape {tuple(tensor.shape)}"
-    if not tensor.is_floating_point() and not tensor.is_complex():
+    if is_finite(tensor):
         return None
     if tensor.element_size() == 1:
         tensor = tensor.float()  # eight-bit floats have no arithmetic of their own
-    if torch.isfinite(tensor).all():
-        return None
     bad = int((~torch.isfinite(tensor)).sum())
     return f"has {bad} of {tensor.numel()} values that are NaN or infinite"
 

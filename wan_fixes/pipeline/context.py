@@ -192,10 +192,10 @@ class PipelineContext:
         sample:
             The sample's own file, where the error is about another one (its caption).
         """
+        error.path = error.path or sample
         if index is not None and not self.roster.drop(index, error):
             return
         module = error.module or "pipeline"
-        error.path = error.path or sample
         if error.context.get("damaged") and error.path is not None:
             self._quarantine(error.path, error, module)
         self.metrics.count("samples_skipped", module=module)

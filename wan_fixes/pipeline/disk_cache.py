@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -12,13 +13,15 @@ import torch
 
 from wan_fixes.errors import CriticalError, EntryError, NothingUsableError, SampleError, UserError
 from wan_fixes.health import ErrorType
-from wan_fixes.pipeline.base import DiskCache
+from wan_fixes.health.diagnosis import failure_kind
+from wan_fixes.pipeline.base import DiskCache, SerialPipelineModule
 from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
 from wan_fixes.pipeline.cache_stats import CacheCounts, CacheStats
 from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fingerprint import Recipe, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
+from wan_fixes.pipeline.pixels import memory_for, too_little_memory
 from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, sample_path, unwrap
 from wan_fixes.store import make_key
 
@@ -285,8 +288,10 @@ class ValidatedDiskCache(DiskCache):
             self.context.recovery.policy.max_threads,
             file_of=self._path_of,
             announce=self.context.announce,
+            narrowed=self._narrowed,
         )
         made = builder.run(missing)
+        self._forget_items()
         self.context.event(
             "caching_finished",
             f"cached {made} of {len(missing)} samples in {time.perf_counter() - started:.1f} s",
@@ -294,8 +299,26 @@ class ValidatedDiskCache(DiskCache):
             failed=len(missing) - made,
         )
 
+    def _narrowed(self, at_once: int) -> None:
+        self.context.recovery.lower_threads(at_once)
+        message = f"memory ran short: at most {at_once} samples are made at the same time from now on"
+        self.context.event("reconfigured", message)
+        logger.warning("%s", message)
+        self._forget_items()
+
+    def _forget_items(self) -> None:
+        """Free the items that each loader thread holds in every module: whole clips, until it is asked for another.
+
+        What failed holds clips too: its exceptions and their frames refer to each other.
+        """
+        for module in self.pipeline.modules[: self._module_index]:
+            if not isinstance(module, SerialPipelineModule):
+                module.clear_item_cache()
+        gc.collect()
+
     def _encode_and_store(self, key: str, index: int, variation: int) -> None:
-        self._store(key, self._encode(index, variation), index)
+        with memory_for(self._path_of(index)):
+            self._store(key, self._encode(index, variation), index)
 
     def _encode(self, index: int, variation: int) -> dict[str, Any]:
         with torch.no_grad():
@@ -367,6 +390,8 @@ class ValidatedDiskCache(DiskCache):
 
     def _as_ours(self, error: Exception, name: str, index: int) -> Exception:
         """A foreign exception as one of ours: one sample's, or the run's."""
+        if failure_kind(error) == "memory":
+            return too_little_memory(self._path_of(index))
         kind = self.context.recovery.classify_error(error, {"module": type(self).__name__, "item": name})
         ours = CriticalError if kind is ErrorType.CRITICAL else SampleError
         return ours(

@@ -11,6 +11,7 @@ import torch
 
 from wan_fixes.errors import CriticalError, SampleError, UserError
 from wan_fixes.health import RecoveryStrategy
+from wan_fixes.health.diagnosis import failure_kind
 from wan_fixes.pipeline.base import (
     PipelineModule,
     RandomAccessPipelineModule,
@@ -19,6 +20,7 @@ from wan_fixes.pipeline.base import (
 )
 from wan_fixes.pipeline.checks import describe, problem_at_edge
 from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.pixels import too_little_memory
 from wan_fixes.pipeline.stopwatch import Stopwatch
 from wan_fixes.pipeline.upstream import keeps_the_order, producers, sample_path
 
@@ -211,6 +213,8 @@ class EnhancedSafePipelineModule(PipelineModule):
         return self.get_fallback_value(name or "", expected)
 
     def _after_exception(self, name: str | None, index: int, error: Exception) -> dict[str, Any]:
+        if failure_kind(error) == "memory":  # not the module's fault, and there may be more of it in a moment
+            raise too_little_memory(self._sample(index)) from error
         facts = {"module": self.module_name, "item": name, "index": index}
         kind = self.context.recovery.classify_error(error, facts)
         cause = f"{type(error).__name__}: {error}"

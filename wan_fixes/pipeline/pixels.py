@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 
 from wan_fixes.errors import SampleError
 from wan_fixes.health.diagnosis import failure_kind
+
+SHORT_OF_MEMORY: Final = "short_of_memory"
+"""In the context of an error: this process had too little memory, which may do when fewer samples are made at once."""
 
 
 def to_range(pixels: torch.Tensor, low: float, high: float, dtype: torch.dtype | None) -> torch.Tensor:
@@ -21,18 +25,23 @@ def to_range(pixels: torch.Tensor, low: float, high: float, dtype: torch.dtype |
 
 
 @contextmanager
-def memory_for(path: str) -> Iterator[None]:
-    """Raise ``SampleError`` where this process has not the memory for the pixels of `path`: others may take less."""
+def memory_for(path: str | None) -> Iterator[None]:
+    """Raise ``SampleError`` where this process has not the memory for the sample of `path`: others may take less."""
     try:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
         if failure_kind(error) != "memory":
             raise
-        raise SampleError(
-            "a sample cannot be loaded",
-            path=path,
-            reason="there is not enough memory for its pixels",
-            fix="close other programs, use fewer loader threads, lower frames or resolution, or scale the file down",
-            module="media",
-            context={"damaged": False},
-        ) from error
+        raise too_little_memory(path) from error
+
+
+def too_little_memory(path: str | None) -> SampleError:
+    """The error for a sample that this process has not the memory for."""
+    return SampleError(
+        "a sample cannot be loaded",
+        path=path,
+        reason="there is not enough memory for its pixels",
+        fix="close other programs, use fewer loader threads, lower frames or resolution, or scale the file down",
+        module="media",
+        context={"damaged": False, SHORT_OF_MEMORY: True},
+    )

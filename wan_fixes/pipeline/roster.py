@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterable
 
@@ -34,6 +35,7 @@ class SampleRoster:
 
     def drop(self, index: int, error: SampleError) -> bool:
         """Drop a sample, now or when the next epoch opens. True when it was not dropped before."""
+        error = copy.copy(error)  # without its traceback, which holds the clips that its frames worked on
         with self._lock:
             if index in self._dropped or index in self._pending:
                 return False

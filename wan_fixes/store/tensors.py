@@ -70,7 +70,7 @@ def tensor_to_bytes(value: Any, name: str) -> tuple[DType, tuple[int, ...], memo
             f"{name} is a tensor with {value.dtype}, {value.layout}, on {value.device}: no entry can hold it"
         )
     value = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    if not _is_finite(value):
+    if not is_finite(value):
         raise ValueError(f"{name} has NaN or infinite elements ({tuple(value.shape)}, {value.dtype})")
     if value.numel() == 0:
         return dtype, tuple(value.shape), memoryview(b"")
@@ -114,7 +114,7 @@ def _numpy_to_bytes(value: np.ndarray, name: str) -> tuple[DType, tuple[int, ...
     return dtype, value.shape, little.reshape(-1).view(np.uint8).data if value.size else memoryview(b"")
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
+def is_finite(tensor: torch.Tensor) -> bool:
     """Whether no element is NaN or infinite; one pass, no copy for the usual dtypes."""
     import torch
 
