@@ -129,22 +129,27 @@ class PipelineContext:
         """The hash of the file's bytes. Raises ``SampleError`` when it cannot be read."""
         return self.content_ids.of(path)
 
-    def check_quarantine(self, path: str, window: str = "") -> None:
-        """Raise ``SampleError`` when the file, or the `window` of it, was found damaged and has not changed since."""
-        content = _part_of(self.content_id(path), window)
+    def check_quarantine(self, path: str, window: str = "") -> str:
+        """The content id of a file.
+
+        Raises ``SampleError`` when the file, or the `window` of it, was found damaged and has not changed since.
+        """
+        content_id = self.content_id(path)
+        content = _part_of(content_id, window)
         reason = self.quarantine.reason_for(path, content) or self.quarantine.reason_for(path, self._limited(content))
         if reason is not None:
             fix = "replace or repair the file: it is tried again as soon as it changes"
             raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
+        return content_id
 
     def probe(self, path: str) -> VideoMetadata:
         """What is measured about a clip, remembered by its content. Raises ``SampleError``, also from quarantine."""
         try:
-            content = self.content_id(path)
+            self.content_id(path)
         except SampleError:
             self._measure(path)  # knows better why a file cannot be read: a link that leads nowhere, a pipe
             raise
-        self.check_quarantine(path)
+        content = self.check_quarantine(path)
         known = self.probe_memory.get(content, path)
         if known is None or not is_decoder_available(known.decoder):
             known = self._measure(path)

@@ -19,7 +19,7 @@ from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
 from wan_fixes.pipeline.cache_stats import CacheCounts, CacheStats
 from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
-from wan_fixes.pipeline.fingerprint import Recipe, read_recipe, sample_key
+from wan_fixes.pipeline.fingerprint import Recipe, SettingsKeys, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
 from wan_fixes.pipeline.pixels import memory_for, too_little_memory
 from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, sample_path, unwrap
@@ -78,6 +78,7 @@ class ValidatedDiskCache(DiskCache):
         self._live_names = {name for name in names if self._is_plain_path(pipeline.modules, name)}
         self._cached_names = [name for name in names if name not in self._live_names]
         self._recipe: Recipe = read_recipe(pipeline.modules, module_index, self._cached_names)
+        self._settings_keys = SettingsKeys(self._recipe.setting_names)
         self._shared_key = ""
 
     def _is_plain_path(self, modules: list[Any], name: str) -> bool:
@@ -229,7 +230,7 @@ class ValidatedDiskCache(DiskCache):
                 self._recipe,
                 read=lambda position, name: unwrap(modules[position])._get_previous_item(variation, name, index),
                 content=lambda path: self._content(path, is_own=path == own_file),
-                at=self._module_index,
+                settings=self._settings_keys.of(lambda name: self._get_previous_item(variation, name, index)),
                 variation=variation,
             )
         except (SampleError, UserError, CriticalError):
@@ -240,14 +241,15 @@ class ValidatedDiskCache(DiskCache):
     def _content(self, path: str | None, *, is_own: bool) -> str:
         """A mask that is not there counts as empty; the sample's own file must be there, and not in quarantine."""
         if is_own:
-            self.context.check_quarantine(str(path))
-        elif not path or not Path(path).is_file():
+            return self.context.check_quarantine(str(path))
+        if not path or not Path(path).is_file():
             return ""
         return self.context.content_id(str(path))
 
     def _provide(self, jobs: list[Job]) -> None:
         """Make what the store lacks."""
-        missing = [job for job in jobs if not self.store.contains(job.key)]
+        there = self.store.present(job.key for job in jobs)
+        missing = [job for job in jobs if job.key not in there]
         misses = sum(len(job.samples) for job in missing)
         hits = sum(len(job.samples) for job in jobs) - misses
         self._counts.asked(hits, misses)

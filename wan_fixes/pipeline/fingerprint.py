@@ -103,8 +103,32 @@ def read_recipe(modules: list[Any], before: int, names: Sequence[str]) -> Recipe
     )
 
 
+class SettingsKeys:
+    """The hash of the settings that shape a sample: made once for each concept, as all samples of one share them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._hang_on_concept = any(name.split(".")[0] == "concept" for name in names)
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def of(self, read: Callable[[str], Any]) -> str:
+        """The hash for a sample of which `read(name)` gives the settings."""
+        concept = read("concept") if self._hang_on_concept else None
+        known = self._known.get(id(concept))
+        if known is None:
+            key = make_key({name: _describe(read(name)) for name in self._names})
+            known = self._known[id(concept)] = (concept, key)  # kept with the key, so that its id stays its own
+        return known[1]
+
+
 def sample_key(
-    shared: str, recipe: Recipe, read: Callable[[int, str], Any], content: Callable[[str], str], *, at: int, **own: Any
+    shared: str,
+    recipe: Recipe,
+    read: Callable[[int, str], Any],
+    content: Callable[[str], str],
+    *,
+    settings: str,
+    **own: Any,
 ) -> str:
     """The key of one sample.
 
@@ -116,8 +140,8 @@ def sample_key(
         Reads an item of this sample as the module at an index sees it: (module index, name) -> value.
     content:
         Content id of a file; ``SampleError`` from it passes through.
-    at:
-        Index of the cache itself, from where settings are read.
+    settings:
+        What `SettingsKeys` says of its settings.
     own:
         What else tells this entry from others: the variation.
     """
@@ -126,7 +150,7 @@ def sample_key(
             "shared": shared,
             "files": [content(read(position, name)) for position, name in recipe.files],
             "values": [read(position, name) for position, name in recipe.values],
-            "settings": {name: _describe(read(at, name)) for name in recipe.setting_names},
+            "settings": settings,
             **own,
         }
     )

@@ -77,8 +77,19 @@ def read_groups(
     if balancing_name is None:
         return [SampleGroup(1, 1.0, "REPEATS", list(range(length)))]
     groups: dict[str, SampleGroup] = {}
+    by_concept: dict[int, tuple[Any, SampleGroup | None]] = {}
+    asked = [*group_names, *filter(None, (variations_name, balancing_name, strategy_name, enabled_name))]
+    all_of_concept = all(name.split(".")[0] == "concept" for name in asked)
     for index in range(length):
+        # All samples of a concept have the same one: with 100,000 of them, asking for each item takes half a minute.
+        concept = read("concept", index) if all_of_concept else None
+        if concept is not None and id(concept) in by_concept:
+            group = by_concept[id(concept)][1]
+            if group is not None:
+                group.indices.append(index)
+            continue
         if enabled_name and not read(enabled_name, index):
+            by_concept[id(concept)] = (concept, None)
             continue
         key = _group_key([read(name, index) for name in group_names])
         group = groups.get(key)
@@ -93,6 +104,7 @@ def read_groups(
             variations = int(read(variations_name, index)) if variations_name else 1
             group = SampleGroup(max(1, variations), float(read(balancing_name, index)), strategy, [])
             groups[key] = group
+        by_concept[id(concept)] = (concept, group)
         group.indices.append(index)
     return list(groups.values())
 

@@ -50,7 +50,8 @@ class Row:
 
     def row_checksum(self) -> str:
         """Checksum of this row, kept beside it."""
-        return xxhash.xxh3_64_hexdigest(repr(astuple(self)).encode("ascii", "backslashreplace"))
+        fields = (self.key, self.file, self.size, self.mtime_ns, self.checksum, self.values_json, self.created)
+        return xxhash.xxh3_64_hexdigest(repr(fields).encode("ascii", "backslashreplace"))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE INDEX files_by_content ON files (content)
 """
+
+_KNOWN_SECONDS = 1.0  # so long the list is not read again: it is asked for every sample
 
 _UNREADABLE = ""  # stands for the content of a file that could not even be hashed
 
@@ -45,6 +49,9 @@ class Quarantine:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._database = Database(Path(path), _SCHEMA, version=1)
+        self._lock = threading.Lock()
+        self._known: dict[tuple[bytes, str], str] = {}
+        self._known_until = -math.inf
 
     def add(self, path: str | os.PathLike[str], content: str | None, reason: str, module: str = "") -> None:
         """Put a file on the list; `content` is its content id, None when it cannot be read."""
@@ -52,16 +59,23 @@ class Quarantine:
         self._database.write(
             lambda connection: connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
         )
+        self._known_until = -math.inf
 
     def reason_for(self, path: str | os.PathLike[str], content: str | None) -> str | None:
-        """Why the file with this content is on the list; None when it is not."""
-        where = "path = ? AND content = ''" if content is None else "content = ?"
-        row = self._database.read(
-            lambda connection: connection.execute(
-                f"SELECT reason FROM files WHERE {where} ORDER BY added DESC LIMIT 1", (content or _encode(path),)
-            ).fetchone()
-        )
-        return None if row is None else row[0]
+        """Why the file with this content is on the list; None when it is not.
+
+        What another process adds is noticed within a second.
+        """
+        with self._lock:
+            if time.monotonic() > self._known_until:
+                rows = self._database.read(
+                    lambda connection: connection.execute(
+                        "SELECT path, content, reason FROM files ORDER BY added"
+                    ).fetchall()
+                )
+                self._known = {(b"" if found else name, found): reason for name, found, reason in rows}
+                self._known_until = time.monotonic() + _KNOWN_SECONDS
+            return self._known.get((b"", content) if content else (_encode(path), _UNREADABLE))
 
     def entries(self) -> list[QuarantineEntry]:
         """The whole list, oldest first."""
@@ -86,7 +100,9 @@ class Quarantine:
             connection.executemany("DELETE FROM files WHERE content = ?", known)
             return bool(contents)
 
-        return self._database.write(work)
+        was_listed = self._database.write(work)
+        self._known_until = -math.inf
+        return was_listed
 
     def close(self) -> None:
         """Close the database; the next use opens it again."""

@@ -147,23 +147,32 @@ class SampleStore:
         """Whether the entry is there, as its row or else its header tells. One that is not sound is discarded."""
         path = self._path(key)
         row = self._index.find([key]).get(key)
-        try:
-            state = path.lstat()
-        except OSError:
-            self._missed(key, had_row=row is not None)
-            return False
-        if row is not None and stat.S_ISREG(state.st_mode) and state.st_size == row.size:
+        if row is not None and self._is_as_its_row(row):
             return True
         try:
             self._adopt(path, key)
         except EntryError as error:
             self.discard(key, error.reason)
-        except FileNotFoundError:  # discarded by another process just now
+            row = None
+        except FileNotFoundError:
             pass
         else:
             return True
-        self._missed(key, had_row=False)
+        self._missed(key, had_row=row is not None)
         return False
+
+    def present(self, keys: Iterable[str]) -> set[str]:
+        """Those of `keys` that `contains`, faster than asked one by one."""
+        wanted = list(dict.fromkeys(keys))
+        rows = self._index.find(wanted)
+        return {key for key in wanted if (key in rows and self._is_as_its_row(rows[key])) or self.contains(key)}
+
+    def _is_as_its_row(self, row: Row) -> bool:
+        try:
+            state = os.lstat(f"{self._entries}{os.sep}{row.key[:2]}{os.sep}{row.key}{SUFFIX}")
+        except OSError:
+            return False
+        return stat.S_ISREG(state.st_mode) and state.st_size == row.size
 
     def small_values(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The plain values of those entries that are there, from the index alone; no tensor is read.

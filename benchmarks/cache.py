@@ -1,0 +1,258 @@
+"""The sample cache: entries of WAN's size, starts on a complete cache, and how busy caching keeps the encoder.
+
+    python benchmarks/cache.py entries [--count N]           writing and reading entries, beside torch and safetensors
+    python benchmarks/cache.py start [--counts N ...]        MGDS's rows need the real mgds on the path
+    python benchmarks/cache.py overlap [--clips N]
+
+`start` makes a folder of small files and a complete cache of them (a few KB each), and starts on it again in a fresh
+process. Its table has the seconds of the modules that we replace, and of each module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LATENT, TEXT = (16, 21, 60, 104), (512, 4096)
+ROUNDS = 5
+GROUPS = ["concept.path", "concept.seed", "concept.include_subdirectories", "concept.image"]
+BALANCING = {
+    "balancing_in_name": "concept.balancing",
+    "balancing_strategy_in_name": "concept.balancing_strategy",
+    "variations_group_in_name": GROUPS,
+    "group_enabled_in_name": "concept.enabled",
+}
+
+
+def table_of(title: str, *columns: str) -> Any:
+    from rich.table import Table
+
+    return Table(*columns, title=title)
+
+
+# Entries
+
+
+def entries(count: int, folder: Path) -> Any:
+    """Seconds for each entry: written and flushed, read for the first time, read again."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from wan_fixes.store import SampleStore
+
+    def item(number: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(number)
+        return {
+            "latent": torch.randn(LATENT, generator=generator).to(torch.bfloat16),
+            "text": torch.randn(TEXT, generator=generator).to(torch.bfloat16),
+        }
+
+    def flushed(write: Callable[[Any, Path], None]) -> Callable[[Any, Path], None]:
+        """As careful as the store: to a file of another name, to the disk, renamed, and the folder to the disk."""
+
+        def work(made: Any, path: Path) -> None:
+            temporary = path.with_suffix(".tmp")
+            write(made, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            handle = os.open(path.parent, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+
+        return work
+
+    store = SampleStore(folder / "store")
+    ways: dict[str, tuple[Callable[[Any, int], Any], Callable[[int], Any]]] = {
+        "ours": (lambda made, number: store.put(f"{number:032x}", made), lambda number: store.get(f"{number:032x}")),
+        "safetensors": (
+            lambda made, number: flushed(save_file)(made, folder / f"{number}.safetensors"),
+            lambda number: load_file(folder / f"{number}.safetensors"),
+        ),
+        "torch.save": (
+            lambda made, number: flushed(torch.save)(made, folder / f"{number}.pt"),
+            lambda number: torch.load(folder / f"{number}.pt", weights_only=True),
+        ),
+    }
+    seconds: dict[str, list[list[float]]] = {name: [[], [], []] for name in ways}
+    for number in range(count):
+        made = item(number)
+        for name, (write, _) in ways.items():
+            seconds[name][0].append(timed(lambda write=write: write(made, number)))
+    for again in (1, *[2] * ROUNDS):
+        for number in range(count):
+            for name, (_, read) in ways.items():
+                seconds[name][again].append(timed(lambda read=read: read(number)))
+    bare = [statistics.median(times) for times in seconds["safetensors"]]
+    table = table_of(
+        f"{count} entries of 4.2 + 4.2 MB, ms each (rate against safetensors)", "", "write", "first read", "later reads"
+    )
+    for name, columns in seconds.items():
+        medians = [statistics.median(times) for times in columns]
+        cells = [f"{own * 1e3:.2f} ({other / own:.2f})" for own, other in zip(medians, bare, strict=True)]
+        table.add_row(name, *cells)
+    store.close()
+    return table
+
+
+def timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+# Starts
+
+
+def make_folder(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"{number:06}.num").write_text(str(number), encoding="ascii")
+
+
+def run_start(folder: Path, cache: Path, *, stock: bool) -> None:
+    """One start; prints the seconds of each module as JSON."""
+    import torch
+
+    from wan_fixes.pipeline import PipelineContext
+    from wan_fixes.pipeline.base import (
+        ConceptPipelineModule,
+        LoadingPipeline,
+        PipelineModule,
+        PipelineState,
+        RandomAccessPipelineModule,
+        SettingsPipelineModule,
+    )
+
+    class Encode(PipelineModule, RandomAccessPipelineModule):
+        path_in_name = "image_path"
+
+        def length(self) -> int:
+            return int(self._get_previous_length("image_path"))
+
+        def get_inputs(self) -> list[str]:
+            return ["image_path"]
+
+        def get_outputs(self) -> list[str]:
+            return ["latent", "crop_resolution"]
+
+        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+            number = int(Path(self._get_previous_item(variation, "image_path", index)).read_text(encoding="ascii"))
+            return {"latent": torch.full((4, 16, 16), float(number)), "crop_resolution": (64, 64)}
+
+    concept = {
+        "path": str(folder), "name": "all", "enabled": True, "include_subdirectories": False, "loss_weight": 1.0, "seed": 1,
+        "image": {}, "image_variations": 1, "balancing": 1.0, "balancing_strategy": "REPEATS",
+    }  # fmt: skip
+    context = PipelineContext.create(cache / "files")
+    modules = _start_modules(cache, context, stock=stock)
+    modules.insert(1, Encode())
+    first = [ConceptPipelineModule([concept]), SettingsPipelineModule({})]
+    pipeline = LoadingPipeline(torch.device("cpu"), [*first, *modules], 1, 0, PipelineState(2))
+    seconds: dict[str, float] = {}
+    for module in modules:
+        if hasattr(module, "start"):
+            module.start = _clocked(module.start, type(module).__name__, seconds)
+    epochs = [timed(pipeline.start_next_epoch) for _ in range(2)]
+    context.close()
+    sys.stdout.write(json.dumps({"modules": seconds, "epochs": epochs}) + "\n")
+
+
+def _clocked(start: Callable[..., None], name: str, seconds: dict[str, float]) -> Callable[..., None]:
+    def work(*arguments: Any) -> None:
+        spent = timed(lambda: start(*arguments))
+        seconds.setdefault(name, spent)
+
+    return work
+
+
+def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
+    names = ("concept", "path", "include_subdirectories", "enabled", "image_path", "concept")
+    names = ("concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept")
+    out = ["latent", "crop_resolution", "image_path", "concept"]
+    if stock:
+        from mgds.OutputPipelineModule import OutputPipelineModule
+        from mgds.pipelineModules.AspectBatchSorting import AspectBatchSorting
+        from mgds.pipelineModules.CollectPaths import CollectPaths
+        from mgds.pipelineModules.DiskCache import DiskCache
+        from mgds.pipelineModules.VariationSorting import VariationSorting
+
+        return [
+            CollectPaths(*names, [".num"], None, []),
+            DiskCache(
+                str(cache / "cache"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
+                **BALANCING,
+            ),
+            VariationSorting(["concept"], **BALANCING),
+            AspectBatchSorting("crop_resolution", out, 1),
+            OutputPipelineModule(out),
+        ]  # fmt: skip
+    from wan_fixes.pipeline import (
+        SafeAspectBatchSorting,
+        SafeVariationSorting,
+        ValidatedCollectPaths,
+        ValidatedDiskCache,
+    )
+    from wan_fixes.pipeline.base import OutputPipelineModule
+
+    return [
+        ValidatedCollectPaths(*names, [".num"], None, [], context=context),
+        ValidatedDiskCache(
+            str(cache / "cache"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
+            context=context, **BALANCING,
+        ),
+        SafeVariationSorting(["concept"], context=context, **BALANCING),
+        SafeAspectBatchSorting("crop_resolution", out, 1, context=context),
+        OutputPipelineModule(out),
+    ]  # fmt: skip
+
+
+def starts(counts: list[int], top: Path) -> Any:
+    from wan_fixes.pipeline.base import ENGINE
+
+    table = table_of("start on a complete cache, seconds", "samples", "by", "first epoch", "second epoch", "modules")
+    for count in counts:
+        folder = top / str(count) / "samples"
+        make_folder(folder, count)
+        time.sleep(2.5)  # what changed just now is not remembered by its time
+        for whose in ["ours", *(["MGDS"] if ENGINE == "mgds" else [])]:
+            command = [sys.executable, __file__, "run-start", str(folder), str(top / str(count) / whose), whose]
+            for _ in range(2):  # the first time makes the cache
+                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+            figures = json.loads(done.stdout.splitlines()[-1])
+            first, second = figures["epochs"]
+            modules = ", ".join(f"{name} {seconds:.2f}" for name, seconds in figures["modules"].items())
+            table.add_row(str(count), whose, f"{first:.2f}", f"{second:.2f}", modules)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("entries", "start", "run-start"))
+    parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    arguments = parser.parse_args()
+    if arguments.what == "run-start":
+        folder, cache, whose = arguments.rest
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        run_start(Path(folder), Path(cache), stock=whose == "MGDS")
+        return
+    from rich.console import Console
+
+    with tempfile.TemporaryDirectory() as top:
+        table = entries(arguments.count, Path(top)) if arguments.what == "entries" else starts(arguments.counts, Path(top))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
