@@ -22,7 +22,15 @@ from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fingerprint import Recipe, SettingsKeys, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
 from wan_fixes.pipeline.pixels import memory_for, too_little_memory
-from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, sample_path, unwrap
+from wan_fixes.pipeline.upstream import (
+    all_group_names,
+    collector,
+    from_collector,
+    is_collector,
+    path_listed,
+    producers,
+    unwrap,
+)
 from wan_fixes.store import make_key
 
 logger = logging.getLogger(__name__)
@@ -78,7 +86,10 @@ class ValidatedDiskCache(DiskCache):
         self._live_names = {name for name in names if self._is_plain_path(pipeline.modules, name)}
         self._cached_names = [name for name in names if name not in self._live_names]
         self._recipe: Recipe = read_recipe(pipeline.modules, module_index, self._cached_names)
+        self._collector = collector(pipeline.modules, module_index)
         self._settings_keys = SettingsKeys(self._recipe.setting_names)
+        places = [*self._recipe.files, *self._recipe.values, (module_index, "concept")]
+        self._collected = {place: from_collector(pipeline.modules, *place) for place in places}
         self._shared_key = ""
 
     def _is_plain_path(self, modules: list[Any], name: str) -> bool:
@@ -122,7 +133,8 @@ class ValidatedDiskCache(DiskCache):
             jobs = [job for job in self._jobs(out_variation) if job.key not in keys]
             self._provide(jobs)
             keys |= {job.key for job in jobs}
-        self._small = self.store.small_values(keys)
+        known = {key: self._small[key] for key in keys if key in self._small}
+        self._small = known | self.store.small_values(keys - known.keys())
         if self._groups and any(group.indices for group in self._groups) and not len(planned):
             self._refuse_empty_epoch()
 
@@ -197,6 +209,7 @@ class ValidatedDiskCache(DiskCache):
             balancing_name=self.balancing_in_name if self.variations_in_name else None,
             strategy_name=self.balancing_strategy_in_name,
             group_names=all_group_names(self.pipeline.modules, self._module_index),
+            read_concept=from_collector(self.pipeline.modules, self._module_index, "concept"),
             enabled_name=self.group_enabled_in_name,
         )
 
@@ -224,13 +237,20 @@ class ValidatedDiskCache(DiskCache):
         """The key of a sample. Raises ``SampleError`` when what it hangs on cannot be read."""
         modules = self.pipeline.modules
         own_file = self._path_of(index)
+
+        def read(position: int, name: str) -> Any:
+            collected = self._collected.get((position, name))
+            if collected is not None:
+                return collected(index)
+            return unwrap(modules[position])._get_previous_item(variation, name, index)
+
         try:
             return sample_key(
                 self._shared_key,
                 self._recipe,
-                read=lambda position, name: unwrap(modules[position])._get_previous_item(variation, name, index),
+                read=read,
                 content=lambda path: self._content(path, is_own=path == own_file),
-                settings=self._settings_keys.of(lambda name: self._get_previous_item(variation, name, index)),
+                settings=self._settings_keys.of(lambda name: read(self._module_index, name)),
                 variation=variation,
             )
         except (SampleError, UserError, CriticalError):
@@ -388,7 +408,7 @@ class ValidatedDiskCache(DiskCache):
         self.context.skip(index, error, self._path_of(index))
 
     def _path_of(self, index: int) -> str | None:
-        return sample_path(self.pipeline.modules, self._module_index, index)
+        return path_listed(self._collector, index)
 
     def _as_ours(self, error: Exception, name: str, index: int) -> Exception:
         """A foreign exception as one of ours: one sample's, or the run's."""

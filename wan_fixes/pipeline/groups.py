@@ -63,6 +63,7 @@ def read_groups(
     read: ReadItem,
     length: int,
     *,
+    read_concept: Callable[[int], Any] | None = None,
     variations_name: str | None,
     balancing_name: str | None,
     strategy_name: str | None,
@@ -71,18 +72,20 @@ def read_groups(
 ) -> list[SampleGroup]:
     """Sort the samples into groups, in the order in which the groups first appear.
 
-    Without a balancing name all samples are one group that is used once an epoch. Raises ``UserError`` for a
-    balancing strategy that nobody knows.
+    Without a balancing name all samples are one group that is used once an epoch. `read_concept(index)` gives the
+    concept of a sample, one object for all samples of one. Raises ``UserError`` for a balancing strategy that nobody
+    knows.
     """
     if balancing_name is None:
         return [SampleGroup(1, 1.0, "REPEATS", list(range(length)))]
     groups: dict[str, SampleGroup] = {}
     by_concept: dict[int, tuple[Any, SampleGroup | None]] = {}
     asked = [*group_names, *filter(None, (variations_name, balancing_name, strategy_name, enabled_name))]
-    all_of_concept = all(name.split(".")[0] == "concept" for name in asked)
+    if not all(name.split(".")[0] == "concept" for name in asked):
+        read_concept = None
     for index in range(length):
         # All samples of a concept have the same one: with 100,000 of them, asking for each item takes half a minute.
-        concept = read("concept", index) if all_of_concept else None
+        concept = None if read_concept is None else read_concept(index)
         if concept is not None and id(concept) in by_concept:
             group = by_concept[id(concept)][1]
             if group is not None:

@@ -10,7 +10,7 @@ from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
-from wan_fixes.pipeline.upstream import all_group_names, sample_path
+from wan_fixes.pipeline.upstream import all_group_names, from_collector, sample_path
 
 
 class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
@@ -67,6 +67,7 @@ class SafeVariationSorting(PipelineModule, RandomAccessPipelineModule):
             balancing_name=self.balancing_in_name,
             strategy_name=self.balancing_strategy_in_name,
             group_names=all_group_names(self.pipeline.modules, self._module_index),
+            read_concept=from_collector(self.pipeline.modules, self._module_index, "concept"),
             enabled_name=self.group_enabled_in_name,
         )
         self.context.roster.take_in(index for group in self._groups for index in group.indices)
