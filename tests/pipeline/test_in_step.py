@@ -16,9 +16,9 @@ from wan_fixes.errors import SampleError
 from .toys import samples_of
 from .world import NAN, World, concept_over, number_of, trained, write_sample
 
-_numbers = itertools.count(
-    0, 100
-)  # numbers of its own for each example: what failed in one must not be cached by another
+# Numbers of its own for each example: what failed in one must not be cached by another. All of an example have as many
+# digits, so that the order of their names is theirs.
+_numbers = itertools.count(100, 100)
 
 FAULTS = {
     "error": lambda: SampleError("broken", module="encoder"),
