@@ -26,10 +26,15 @@ class Job:
     samples: list[tuple[int, int]] = field(default_factory=list)
 
 
-class CacheBuilder:
-    """Runs jobs through `encode(key, index, variation)`.
+PATIENCE_SECONDS = 1.0
+"""So long is waited for what another process makes, before it is seen whether this one was stopped."""
 
-    A sample whose encoding raises ``SampleError`` goes to `skip(index, error)`; any other error ends the building.
+
+class CacheBuilder:
+    """Runs jobs through `encode(key, index, variation, patience)`.
+
+    It returns False when another process is still making the entry after `patience` seconds: those come last. A sample
+    for which it raises ``SampleError`` goes to `skip(index, error)`; any other error ends the building.
     `at_once` lowers how many run at the same time. When this process runs short of memory, half as many do from there
     on, which `narrowed(at_once)` is told, and what lacked memory is made again; what lacks it by itself too is skipped.
 
@@ -39,7 +44,7 @@ class CacheBuilder:
 
     def __init__(
         self,
-        encode: Callable[[str, int, int], None],
+        encode: Callable[[str, int, int, float], bool],
         skip: Callable[[int, SampleError], None],
         executor: Executor,
         at_once: int | None = None,
@@ -58,6 +63,7 @@ class CacheBuilder:
         self._narrowed = narrowed
         self._stopped = threading.Event()
         self._is_short_of_memory = False
+        self._patience = 0.0
         self._finished: set[str] = set()
         self._lacking: set[str] = set()
         self._lock = threading.Lock()
@@ -67,11 +73,14 @@ class CacheBuilder:
     def run(self, jobs: list[Job]) -> int:
         """Make the entries; returns how many were made."""
         with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
-            self._run_until_short(jobs, bar)
-            while self._is_short_of_memory:
-                self._at_once = max(1, self._at_once // 2)
-                self._narrowed(self._at_once)
-                self._run_until_short([job for job in jobs if job.key not in self._finished], bar)
+            while jobs:
+                self._run_until_short(jobs, bar)
+                jobs = [job for job in jobs if job.key not in self._finished]
+                if self._is_short_of_memory:
+                    self._at_once = max(1, self._at_once // 2)
+                    self._narrowed(self._at_once)
+                else:
+                    self._patience = PATIENCE_SECONDS
         return self._made
 
     def _run_until_short(self, jobs: list[Job], bar: tqdm[Any]) -> None:
@@ -101,7 +110,7 @@ class CacheBuilder:
                     return
                 made = self._make(job)
                 if made is None:
-                    return
+                    continue
                 with self._lock:
                     self._finished.add(job.key)
                     self._made += made
@@ -114,14 +123,14 @@ class CacheBuilder:
     def _make(self, job: Job) -> bool | None:
         """True when the entry was made from one of the samples that share it; the others need not be tried.
 
-        None when it is to be made again, with fewer others at the same time.
+        None when it is to be tried again: with fewer others at the same time, or once another process has made it.
         """
         if self._device is not None:
             torch.cuda.set_device(self._device)  # the current device is a thread's own
         failures = []
         for index, variation in job.samples:
             try:
-                self._encode(job.key, index, variation)
+                is_there = self._encode(job.key, index, variation, self._patience)
             except SampleError as error:
                 if error.context.get(SHORT_OF_MEMORY) and not (self._at_once == 1 and job.key in self._lacking):
                     self._lacking.add(job.key)
@@ -130,7 +139,7 @@ class CacheBuilder:
                     return None
                 failures.append((index, error))
                 continue
-            return True
+            return True if is_there else None
         for index, failure in failures:
             self._skip(index, failure)
         return False

@@ -338,9 +338,13 @@ class ValidatedDiskCache(DiskCache):
                 module.clear_item_cache()
         gc.collect()
 
-    def _encode_and_store(self, key: str, index: int, variation: int) -> None:
-        with memory_for(self._path_of(index)):
+    def _encode_and_store(self, key: str, index: int, variation: int, patience: float) -> bool:
+        """False when another process is still making it after `patience` seconds."""
+        with memory_for(self._path_of(index)), self.store.making(key, patience) as is_ours:
+            if not is_ours:
+                return self.store.contains(key)
             self._store(key, self._encode(index, variation), index)
+        return True
 
     def _encode(self, index: int, variation: int) -> dict[str, Any]:
         with torch.no_grad():

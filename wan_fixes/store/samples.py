@@ -17,6 +17,7 @@ from typing import Any
 from wan_fixes.errors import CriticalError, EntryError, UserError
 from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
 from wan_fixes.store.index import Discarded, Index, Row
+from wan_fixes.store.making import Making
 from wan_fixes.store.payload import FORMAT_VERSION, Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
 
@@ -69,8 +70,9 @@ class SampleStore:
         self._entries = self.folder / "entries"
         self._temporary = self.folder / "tmp"
         self._quarantine = self.folder / "quarantine"
+        making = self.folder / "making"
         try:
-            for folder in (self._entries, self._temporary, self._quarantine):
+            for folder in (self._entries, self._temporary, self._quarantine, making):
                 folder.mkdir(parents=True, exist_ok=True)
             others = other_versions(self.root)
         except OSError as error:
@@ -85,6 +87,7 @@ class SampleStore:
         clean_temporary(self._temporary)
         self._index = Index(self.folder / "index.sqlite", self._rows_on_disk, self._discarded_on_disk)
         self._others = others
+        self._making = Making(making)
         self._lock = threading.Lock()
         self._verified: dict[str, int] = {}
         self._used: dict[str, float] = {}
@@ -142,6 +145,15 @@ class SampleStore:
         state = write_atomic(path, entry.parts, temporary_folder=self._temporary)
         self._remember(_row(path, state, entry.checksum, entry.values_json), path)
         return entry.file_bytes
+
+    @contextlib.contextmanager
+    def making(self, key: str, patience: float = 0.0) -> Iterator[bool]:
+        """Whether the caller is to make the entry; no other thread or process does until the end of the block.
+
+        False when it is there by now, or when another one is still making it after `patience` seconds.
+        """
+        with self._making.hold(key, patience) as is_ours:
+            yield is_ours and not (self._path(key).exists() and self.contains(key))
 
     def contains(self, key: str) -> bool:
         """Whether the entry is there, as its row or else its header tells. One that is not sound is discarded."""
