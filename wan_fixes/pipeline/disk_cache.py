@@ -32,6 +32,7 @@ from wan_fixes.pipeline.upstream import (
     unwrap,
 )
 from wan_fixes.store import make_key
+from wan_fixes.store.values import values_from_json
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class ValidatedDiskCache(DiskCache):
         self._groups: list[SampleGroup] | None = None
         self._plan: GroupPlan | None = None
         self._keys: dict[tuple[int, int], str] = {}
-        self._small: dict[str, dict[str, Any]] = {}
+        #: Plain values of entries, as JSON.
+        self._small: dict[str, str] = {}
         self._counts = CacheCounts()
 
     # The interface of a pipeline module
@@ -127,14 +129,14 @@ class ValidatedDiskCache(DiskCache):
             self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
         self._plan = GroupPlan(self._groups, self.context.roster)
         keys: set[str] = set()
+        small: dict[str, str] = {}
         planned = None
         while planned is not self._current_plan():  # without the samples that failed, others may come round
             planned = self._current_plan()
             jobs = [job for job in self._jobs(out_variation) if job.key not in keys]
-            self._provide(jobs)
+            small |= self._provide(jobs)
             keys |= {job.key for job in jobs}
-        known = {key: self._small[key] for key in keys if key in self._small}
-        self._small = known | self.store.small_values(keys - known.keys())
+        self._small = small
         if self._groups and any(group.indices for group in self._groups) and not len(planned):
             self._refuse_empty_epoch()
 
@@ -147,9 +149,9 @@ class ValidatedDiskCache(DiskCache):
         try:
             # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
             key = self._keys.get((location.sample, variation)) or self._key(location.sample, variation)
-            small = self._small.get(key, {})
+            small = values_from_json(self._small[key]) if key in self._small else {}
             if requested_name in small:
-                return dict(small)
+                return small
             return self._to_device(self._read_or_make(key, location.sample, variation))
         except SampleError as error:
             self._skip(location.sample, error)
@@ -266,8 +268,8 @@ class ValidatedDiskCache(DiskCache):
             return ""
         return self.context.content_id(str(path))
 
-    def _provide(self, jobs: list[Job]) -> None:
-        """Make what the store lacks."""
+    def _provide(self, jobs: list[Job]) -> dict[str, str]:
+        """Make what the store lacks. The plain values of all that it has then, as JSON."""
         there = self.store.present(job.key for job in jobs)
         missing = [job for job in jobs if job.key not in there]
         misses = sum(len(job.samples) for job in missing)
@@ -277,8 +279,10 @@ class ValidatedDiskCache(DiskCache):
         self.context.metrics.count("cache_misses", misses)
         if missing and self.context.fills_cache:
             self._build(missing, len(jobs))
+            there |= self.store.present(job.key for job in missing)
         elif missing:
             self._leave_out(missing)
+        return there
 
     def _leave_out(self, missing: list[Job]) -> None:
         """Where another process fills the cache: for this epoch, since that one may make the samples in a later one."""

@@ -145,15 +145,9 @@ def sample_key(
     own:
         What else tells this entry from others: the variation.
     """
-    return make_key(
-        {
-            "shared": shared,
-            "files": [content(read(position, name)) for position, name in recipe.files],
-            "values": [read(position, name) for position, name in recipe.values],
-            "settings": settings,
-            **own,
-        }
-    )
+    files = [content(read(position, name)) for position, name in recipe.files]
+    values = [read(position, name) for position, name in recipe.values]
+    return make_key({"shared": shared, "files": files, "values": values, "settings": settings, **own})
 
 
 def weight_hash(network: torch.nn.Module) -> str:

@@ -86,9 +86,12 @@ def make_key(parts: Mapping[str, Any]) -> str:
     Raises TypeError, naming the part, for anything but None, bool, int, float, str, lists, tuples and dicts with text
     keys.
     """
-    canonical = _canonical(parts, "key")
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    text = _ENCODER.encode(_canonical(parts, "key"))
     return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
+
+
+# Made once: json.dumps makes one for each call that is not by default, and a start makes a key for every sample.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def _canonical(value: Any, where: str) -> Any:
