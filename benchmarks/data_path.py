@@ -1,6 +1,6 @@
 """From a file to the frames that a sample takes, scaled: ours, MGDS's stock modules, and a bare ffmpeg.
 
-    python benchmarks/data_path.py [--rounds N] [--case NAME …]
+    python benchmarks/data_path.py [--rounds N] [--case NAME …] [--method NAME …]
 
 Stock needs the real mgds on the path, and torchvision.
 81 frames to `[3, 81, 480, 832]`. Every figure is of processes of their own: clips a second of all of them together,
@@ -247,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median of so many is shown")
     parser.add_argument("--case", action="append", choices=CASES, help="only this one; may be given again")
+    parser.add_argument("--method", action="append", choices=METHODS, help="only this one beside ours; again for more")
     parser.add_argument("--work", nargs=2, metavar=("METHOD", "CLIP"), help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=2, metavar=("NAME", "CLIP"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -259,7 +260,8 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    methods = [name for name in METHODS if _usable(name)]
+    chosen = METHODS if arguments.method is None else {"ours", *arguments.method}
+    methods = [name for name in METHODS if name in chosen and _usable(name)]
     table = Table("clip", "workers", "method", "clips/s", "÷ ours", "CPU s a clip", "peak MB")
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.case or CASES:

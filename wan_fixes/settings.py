@@ -69,6 +69,8 @@ class Settings:
     """
     incomplete_batches: Literal["pad", "drop"] = _choice("pad", "pad", "drop")
     """What becomes of a bucket's last samples: padded with placeholders of loss weight 0, or dropped and reported."""
+    full_disk: Literal["stop", "uncached"] = _choice("stop", "stop", "uncached")
+    """When there is no room for the cache: end the run, or go on and encode what did not fit anew each time."""
     max_consecutive_failures: int = _number(10, 1, 100_000)
     """So many failures of one module in a row stop the run: the cause is then not the single sample."""
     retry_attempts: int = _number(3, 0, 20)

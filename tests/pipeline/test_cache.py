@@ -13,6 +13,7 @@ import torch
 
 from wan_fixes.errors import CriticalError, SampleError, UserError
 from wan_fixes.pipeline import CacheStats, fan_out
+from wan_fixes.store.atomic import disk_error
 
 from .toys import events_of, samples_of
 from .world import NAN, World, concept_over, number_of, trained, write_sample
@@ -348,6 +349,29 @@ def test_a_full_disk_ends_the_caching(make, monkeypatch):
     monkeypatch.setattr(world.image_cache.store, "put", full)
     with pytest.raises(CriticalError, match="the disk is full"):
         world.epoch()
+
+
+@pytest.mark.parametrize("fit", [0, 4])
+def test_with_a_full_disk_the_run_can_go_on_uncached(make, monkeypatch, contexts, fit):
+    context = contexts.new(full_disk="uncached")
+    world = make(context=context)
+    put, stored = world.image_cache.store.put, []
+
+    def full_after(key, item):
+        if len(stored) >= fit:
+            raise disk_error(OSError(errno.ENOSPC, "no space left"), world.image_cache.store.root, 1000)
+        stored.append(key)
+        return put(key, item)
+
+    monkeypatch.setattr(world.image_cache.store, "put", full_after)
+    assert trained(world.epoch()) == ALL
+    (warning,) = samples_of(context, "warning").values()
+    assert "the disk is full" in warning.reason and "free some space" in warning.fix
+    assert len(entries(world.image_cache)) == fit
+    world.encoded()[0].clear()
+    monkeypatch.setattr(world.image_cache.store, "put", put)
+    assert trained(world.epoch()) == ALL and len(entries(world.image_cache)) == 6, "with room, the rest is cached"
+    assert len(world.encoded()[0]) == 6 - fit
 
 
 def test_handle_cache_corruption_sets_an_entry_aside(make, context):

@@ -32,6 +32,7 @@ from wan_fixes.pipeline.upstream import (
     unwrap,
 )
 from wan_fixes.store import make_key
+from wan_fixes.store.atomic import DISK_FULL
 from wan_fixes.store.values import values_from_json
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class ValidatedDiskCache(DiskCache):
         self._keys: dict[tuple[int, int], str] = {}
         #: Plain values of entries, as JSON.
         self._small: dict[str, str] = {}
+        #: Keys of what is not cached because the disk is full, and the settings say to go on.
+        self._without_room: set[str] = set()
         self._counts = CacheCounts()
 
     # The interface of a pipeline module
@@ -128,6 +131,7 @@ class ValidatedDiskCache(DiskCache):
             self.context.roster.take_in(index for group in self._groups for index in group.indices)
             self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
         self._plan = GroupPlan(self._groups, self.context.roster)
+        self._without_room.clear()  # there may be some by now
         keys: set[str] = set()
         small: dict[str, str] = {}
         planned = None
@@ -149,6 +153,8 @@ class ValidatedDiskCache(DiskCache):
         try:
             # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
             key = self._keys.get((location.sample, variation)) or self._key(location.sample, variation)
+            if key in self._without_room and requested_name is not None:
+                return self._to_device(self._encode(location.sample, variation, [requested_name]))
             small = values_from_json(self._small[key]) if key in self._small else {}
             if requested_name in small:
                 return small
@@ -161,7 +167,7 @@ class ValidatedDiskCache(DiskCache):
 
     def validate_cache_item(self, item: dict[str, Any]) -> bool:
         """True when every cached name is there, and no value is None, NaN or infinite."""
-        return self._problem(item) is None
+        return self._problem(item, self._cached_names) is None
 
     def safe_get_previous_item(self, variation: int, name: str, index: int) -> Any:
         """The upstream item. Raises ``SampleError`` naming item and sample when it is None or cannot be made."""
@@ -316,7 +322,7 @@ class ValidatedDiskCache(DiskCache):
             announce=self.context.announce,
             narrowed=self._narrowed,
         )
-        made = builder.run(missing)
+        made = builder.run(missing) - len(self._without_room)
         self._forget_items()
         self.context.event(
             "caching_finished",
@@ -347,13 +353,16 @@ class ValidatedDiskCache(DiskCache):
         with memory_for(self._path_of(index)), self.store.making(key, patience) as is_ours:
             if not is_ours:
                 return self.store.contains(key)
-            self._store(key, self._encode(index, variation), index)
+            if not self._without_room:
+                self._store(key, self._encode(index, variation, self._cached_names), index)
+            else:
+                self._without_room.add(key)
         return True
 
-    def _encode(self, index: int, variation: int) -> dict[str, Any]:
+    def _encode(self, index: int, variation: int, names: list[str]) -> dict[str, Any]:
         with torch.no_grad():
-            item = {name: self.safe_get_previous_item(variation, name, index) for name in self._cached_names}
-        problem = self._problem(item)
+            item = {name: self.safe_get_previous_item(variation, name, index) for name in names}
+        problem = self._problem(item, names)
         if problem is not None:
             raise SampleError(
                 "a sample was encoded into something unusable",
@@ -375,9 +384,19 @@ class ValidatedDiskCache(DiskCache):
                 fix="please report this with the model type",
                 module=type(self).__name__,
             ) from error
+        except CriticalError as error:
+            if DISK_FULL not in error.context or self.context.settings.full_disk == "stop":
+                raise
+            self._without_room.add(key)
+            self.context.warn(
+                error.path or self.cache_dir,
+                f"not all samples are cached: {error.reason}; the others are encoded anew each time",
+                error.fix,
+                type(self).__name__,
+            )
 
-    def _problem(self, item: dict[str, Any]) -> str | None:
-        for name in self._cached_names:
+    def _problem(self, item: dict[str, Any], names: list[str]) -> str | None:
+        for name in names:
             if name not in item:
                 return f"'{name}' is missing"
             problem = problem_with(item[name])
@@ -400,7 +419,7 @@ class ValidatedDiskCache(DiskCache):
 
     def _make_now(self, key: str, index: int, variation: int) -> dict[str, Any]:
         """Encode in the middle of an epoch. A cache that can no longer be written does not end it."""
-        item = self._encode(index, variation)
+        item = self._encode(index, variation, self._cached_names)
         try:
             self._store(key, item, index)
         except CriticalError as error:

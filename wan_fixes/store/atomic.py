@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 # Full disk, used-up quota, and the per-process limit on a file's size.
 FULL = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
+DISK_FULL = "disk_full"
+"""In the context of an error: there was no room."""
+
 SETTLED_SECONDS = 60.0
 ABANDONED_SECONDS = 24 * 3600.0
 
@@ -60,11 +63,15 @@ def write_atomic(target: Path, parts: Iterable[bytes | memoryview], *, temporary
 
 
 def disk_error(error: OSError, path: Path, bytes_needed: int) -> CriticalError:
-    """What a failed write means to the user; `context` has `bytes_needed` and, where known, `bytes_free`."""
+    """What a failed write means to the user.
+
+    `context` has `bytes_needed`, where known `bytes_free`, and where there was no room `DISK_FULL`.
+    """
     context: dict[str, int] = {"bytes_needed": bytes_needed}
     with contextlib.suppress(OSError):
         context["bytes_free"] = shutil.disk_usage(_nearest_existing(path)).free
     if error.errno in FULL:
+        context[DISK_FULL] = 1
         free = f", {context['bytes_free']} are free" if "bytes_free" in context else ""
         return CriticalError(
             "cache cannot be written",
