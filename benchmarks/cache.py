@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -234,11 +235,113 @@ def starts(counts: list[int], top: Path) -> Any:
     return table
 
 
+# Overlap
+
+
+def overlap(clips: int, top: Path) -> Any:
+    """How busy an encoder is kept that takes 1.5 times as long as a clip takes to decode: seconds and share."""
+    from fractions import Fraction
+
+    import torch
+    from clips import write_clip
+    from painted import paint_frame
+
+    from wan_fixes.media import VIDEO_EXTENSIONS
+    from wan_fixes.pipeline import (
+        PipelineContext,
+        RobustVideoLoader,
+        SafeVideoFrameSampler,
+        ValidatedCollectPaths,
+        ValidatedDiskCache,
+        rewrite_definition,
+    )
+    from wan_fixes.pipeline.base import (
+        ConceptPipelineModule,
+        LoadingPipeline,
+        OutputPipelineModule,
+        PipelineModule,
+        PipelineState,
+        RandomAccessPipelineModule,
+        SettingsPipelineModule,
+    )
+
+    class Encode(PipelineModule, RandomAccessPipelineModule):
+        """One clip at a time, as a GPU does; it takes none of the processor's time."""
+
+        def __init__(self, seconds: float) -> None:
+            super().__init__()
+            self.seconds = seconds
+            self.lock = threading.Lock()
+            self.spans: list[tuple[float, float]] = []
+
+        def length(self) -> int:
+            return int(self._get_previous_length("image"))
+
+        def get_inputs(self) -> list[str]:
+            return ["image"]
+
+        def get_outputs(self) -> list[str]:
+            return ["latent"]
+
+        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+            image = self._get_previous_item(variation, "image", index)
+            with self.lock:
+                started = time.perf_counter()
+                time.sleep(self.seconds)
+                self.spans.append((started, time.perf_counter()))
+            return {"latent": image[:, ::4, ::8, ::8].clone()}
+
+    folder = top / "clips"
+    folder.mkdir()
+    pictures = (paint_frame(number, width=832, height=480) for number in range(100))
+    content = write_clip(folder / "clip000.mp4", pictures, rate=Fraction(24)).read_bytes()
+    for number in range(1, clips):
+        (folder / f"clip{number:03}.mp4").write_bytes(content + number.to_bytes(8, "big"))
+
+    def cached(threads: int, seconds: float) -> tuple[float, Encode]:
+        """Seconds of caching all clips, and what encoded them."""
+        place = top / f"{threads}-{seconds}"
+        context = PipelineContext.create(place / "files")
+        encode = Encode(seconds)
+        sampler = SafeVideoFrameSampler("image_path", "settings.frames", "plan", 24.0, context=context)
+        loader = RobustVideoLoader(
+            "image_path", "settings.frames", "image", dtype=torch.bfloat16, context=context, frame_plan_in_name="plan"
+        )
+        names = ("concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept")
+        definition: list[Any] = [
+            ValidatedCollectPaths(*names, VIDEO_EXTENSIONS, None, None, context=context),
+            [sampler, loader],
+            encode,
+            ValidatedDiskCache(str(place / "cache"), ["latent"], ["image_path"], context=context),
+            OutputPipelineModule(["latent", "image_path"]),
+        ]
+        rewrite_definition(definition, context)
+        concept = {"path": str(folder), "enabled": True, "include_subdirectories": False, "loss_weight": 1.0}
+        first = [ConceptPipelineModule([concept]), SettingsPipelineModule({"frames": "81"})]
+        pipeline = LoadingPipeline(torch.device("cpu"), [*first, *definition], 1, 0, PipelineState(threads))
+        spent = timed(pipeline.start_next_epoch)
+        context.close()
+        return spent, encode
+
+    decoding = cached(1, 0.0)[0] / clips
+    table = table_of(
+        f"{clips} clips of 832x480, 81 frames: decoding {decoding:.2f} s each, encoding {1.5 * decoding:.2f} s",
+        "threads", "seconds", "encoder busy",
+    )  # fmt: skip
+    for threads in (1, 2, 4):
+        spent, encode = cached(threads, 1.5 * decoding)
+        begin, end = encode.spans[0][0], encode.spans[-1][1]
+        busy = sum(stop - start for start, stop in encode.spans) / (end - begin)
+        table.add_row(str(threads), f"{spent:.1f}", f"{busy:.0%}")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("entries", "start", "run-start"))
+    parser.add_argument("what", choices=("entries", "start", "overlap", "run-start"))
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     arguments = parser.parse_args()
     if arguments.what == "run-start":
@@ -249,10 +352,15 @@ def main() -> None:
     from rich.console import Console
 
     with tempfile.TemporaryDirectory() as top:
-        is_of_entries = arguments.what == "entries"
-        table = entries(arguments.count, Path(top)) if is_of_entries else starts(arguments.counts, Path(top))
+        if arguments.what == "entries":
+            table = entries(arguments.count, Path(top))
+        elif arguments.what == "start":
+            table = starts(arguments.counts, Path(top))
+        else:
+            table = overlap(arguments.clips, Path(top))
     Console().print(table)
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
     main()
