@@ -14,6 +14,7 @@ import torch
 from wan_fixes.errors import CriticalError, EntryError, NothingUsableError, SampleError, UserError
 from wan_fixes.health import ErrorType
 from wan_fixes.health.diagnosis import failure_kind
+from wan_fixes.pipeline import pixel_memory
 from wan_fixes.pipeline.base import DiskCache, SerialPipelineModule
 from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
 from wan_fixes.pipeline.cache_stats import CacheCounts, CacheStats
@@ -347,6 +348,7 @@ class ValidatedDiskCache(DiskCache):
             if not isinstance(module, SerialPipelineModule):
                 module.clear_item_cache()
         gc.collect()
+        pixel_memory.release()
 
     def _encode_and_store(self, key: str, index: int, variation: int, patience: float) -> bool:
         """False when another process is still making it after `patience` seconds."""

@@ -10,6 +10,7 @@ import torch
 
 from wan_fixes.errors import SampleError
 from wan_fixes.health.diagnosis import failure_kind
+from wan_fixes.pipeline.pixel_memory import empty
 
 SHORT_OF_MEMORY: Final = "short_of_memory"
 """In the context of an error: this process had too little memory, which may do when fewer samples are made at once."""
@@ -20,8 +21,11 @@ def to_range(pixels: torch.Tensor, low: float, high: float, dtype: torch.dtype |
 
     As MGDS does it: the type first, then the scaling, so that values agree to the bit.
     """
-    values = pixels.contiguous().to(dtype or torch.float32)
-    return values.div_(255).mul_(high - low).add_(low)
+    values = empty(tuple(pixels.shape), dtype or torch.float32).copy_(pixels).div_(255)
+    # Each pass over a clip takes time, and these two would leave all values as they are.
+    if high - low != 1:
+        values.mul_(high - low)
+    return values.add_(low) if low else values
 
 
 @contextmanager
