@@ -339,10 +339,10 @@ def test_a_cache_of_another_format_is_named_and_left_alone(tmp_path: Path, caplo
 
 def test_an_index_of_another_version_is_kept_named_and_made_anew_from_the_entries(store: SampleStore) -> None:
     fill(store, 3)
-    store._index.database.write(lambda connection: connection.execute("PRAGMA user_version = 2"))
+    store._index.database.write(lambda connection: connection.execute("PRAGMA user_version = 999"))
     again = reopened(store)
     [notice] = again.notices
-    assert notice.path == str(store.folder / "index.sqlite") and "version 2" in notice.reason
+    assert notice.path == str(store.folder / "index.sqlite") and "version 999" in notice.reason
     assert len(list(store.folder.glob("index.sqlite.set-aside-*"))) == 1
     assert again.keys() == sorted(map(key_of, range(3)))
 

@@ -22,6 +22,7 @@ from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fingerprint import Recipe, SettingsKeys, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
+from wan_fixes.pipeline.needed import NeededEntries
 from wan_fixes.pipeline.pixels import memory_for, too_little_memory
 from wan_fixes.pipeline.upstream import (
     all_group_names,
@@ -97,6 +98,7 @@ class ValidatedDiskCache(DiskCache):
         places = [*self._recipe.files, *self._recipe.values, (module_index, "concept")]
         self._collected = {place: from_collector(pipeline.modules, *place) for place in places}
         self._shared_key = ""
+        self._needed = NeededEntries(self.store, self._cached_names, self._concept)
 
     def _is_plain_path(self, modules: list[Any], name: str) -> bool:
         """Paths are read afresh, never from the cache: a renamed clip keeps its entry, and has its new name."""
@@ -139,6 +141,7 @@ class ValidatedDiskCache(DiskCache):
         while planned is not self._current_plan():  # without the samples that failed, others may come round
             planned = self._current_plan()
             jobs = [job for job in self._jobs(out_variation) if job.key not in keys]
+            self._note_needed(jobs)
             small |= self._provide(jobs)
             keys |= {job.key for job in jobs}
         self._small = small
@@ -241,6 +244,21 @@ class ValidatedDiskCache(DiskCache):
             self._keys[index, variation] = key
             jobs.setdefault(key, Job(key)).samples.append((index, variation))
         return list(jobs.values())
+
+    def _note_needed(self, jobs: list[Job]) -> None:
+        """Before anything is made: an interrupted caching has said what it is for."""
+        if self.context.fills_cache:
+            samples = (index for group in self._groups or () for index in group.indices)
+            self._needed.note({job.key: job.samples[0][0] for job in jobs}, samples)
+
+    def _concept(self, index: int) -> Any:
+        """The concept of a sample; None where the definition has none."""
+        collected = self._collected[self._module_index, "concept"]
+        if collected is not None:
+            return collected(index)
+        if next(producers(self.pipeline.modules, self._module_index, "concept"), None) is None:
+            return None
+        return self._get_previous_item(0, "concept", index)
 
     def _key(self, index: int, variation: int) -> str:
         """The key of a sample. Raises ``SampleError`` when what it hangs on cannot be read."""

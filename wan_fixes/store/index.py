@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import xxhash
 
 from wan_fixes.store.database import Database
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
 
 _SCHEMA = """
@@ -28,12 +28,16 @@ CREATE TABLE entries (
 ) WITHOUT ROWID;
 CREATE TABLE discarded (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL, file TEXT NOT NULL, reason TEXT NOT NULL, time REAL NOT NULL
-)
+);
+CREATE TABLE needed (
+    owner TEXT NOT NULL, key TEXT NOT NULL, concept TEXT NOT NULL, PRIMARY KEY (owner, key)
+) WITHOUT ROWID
 """
 
 
 _INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DISCARDED = "INSERT INTO discarded (key, file, reason, time) VALUES (?, ?, ?, ?)"
+_INSERT_NEEDED = "INSERT OR REPLACE INTO needed VALUES (?, ?, ?)"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ class Row:
         """Checksum of this row, kept beside it."""
         fields = (self.key, self.file, self.size, self.mtime_ns, self.checksum, self.values_json, self.created)
         return xxhash.xxh3_64_hexdigest(repr(fields).encode("ascii", "backslashreplace"))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What is known of the use of an entry: bytes of its file, when it was last used (s), whether somebody needs it."""
+
+    key: str
+    size: int
+    last_used: float
+    needed: bool
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,42 @@ class Index:
         pairs = [(moment, key) for key, moment in used.items()]
         self.database.write(lambda c: c.executemany("UPDATE entries SET last_used = ? WHERE key = ?", pairs))
 
+    def note_needed(self, owner: str, concepts: Mapping[str, str], moment: float, *, replace: bool) -> None:
+        """Remember that `owner` needs these keys, each for a concept, and that they were used at `moment`.
+
+        With `replace`, nothing else is needed by it any more.
+        """
+        keys = sorted(concepts)  # in the order of the tables: pages are then written once
+
+        def work(connection: sqlite3.Connection) -> None:
+            if replace:
+                connection.execute("DELETE FROM needed WHERE owner = ?", (owner,))
+            connection.executemany(_INSERT_NEEDED, ((owner, key, concepts[key]) for key in keys))
+            connection.executemany("UPDATE entries SET last_used = ? WHERE key = ?", ((moment, key) for key in keys))
+
+        self.database.write(work)
+
+    def usage(self) -> list[Usage]:
+        """All entries, the least recently used first."""
+        rows = self.database.read(
+            lambda c: c.execute(
+                "SELECT key, size, last_used, key IN (SELECT key FROM needed) FROM entries "
+                "WHERE typeof(key) = 'text' AND typeof(size) = 'integer' AND typeof(last_used) = 'real' "
+                "ORDER BY last_used, key"
+            ).fetchall()
+        )
+        return [Usage(key, size, last_used, bool(needed)) for key, size, last_used, needed in rows]
+
+    def concepts(self) -> list[tuple[str, int, int]]:
+        """For each concept that needs any: its name, its entries that are there, and their bytes."""
+        return self.database.read(
+            lambda c: c.execute(
+                "SELECT concept, count(*), CAST(total(size) AS INTEGER) "
+                "FROM (SELECT DISTINCT concept, key FROM needed) JOIN entries USING (key) "
+                "WHERE typeof(size) = 'integer' GROUP BY concept ORDER BY concept"
+            ).fetchall()
+        )
+
     def totals(self) -> tuple[int, int, int]:
         """Entries, their bytes, and how many files were ever discarded."""
 
@@ -134,12 +184,13 @@ class Index:
         return self.database.read(work)
 
     def remake(self) -> None:
-        """Forget all rows and make them anew from the files."""
-        rows = [_stored(row) for row in self._entries_on_disk()]
+        """Forget all rows and make them anew from the files; when an entry was last used is kept."""
+        rows = list(self._entries_on_disk())
 
         def work(connection: sqlite3.Connection) -> None:
+            used = dict(connection.execute("SELECT key, last_used FROM entries WHERE typeof(last_used) = 'real'"))
             connection.execute("DELETE FROM entries")
-            connection.executemany(_INSERT, rows)
+            connection.executemany(_INSERT, [_stored(row, used.get(row.key)) for row in rows])
 
         self.database.write(work)
 
@@ -161,5 +212,5 @@ def _select(connection: sqlite3.Connection, keys: list[str]) -> list[Row]:
     return [row for row, row_checksum in pairs if row.row_checksum() == row_checksum]
 
 
-def _stored(row: Row) -> tuple[Any, ...]:
-    return *astuple(row), row.row_checksum(), time.time()
+def _stored(row: Row, last_used: float | None = None) -> tuple[Any, ...]:
+    return *astuple(row), row.row_checksum(), time.time() if last_used is None else last_used

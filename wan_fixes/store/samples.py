@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import CriticalError, EntryError, UserError
 from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
-from wan_fixes.store.index import Discarded, Index, Row
+from wan_fixes.store.index import Discarded, Index, Row, Usage
 from wan_fixes.store.making import Making
 from wan_fixes.store.payload import FORMAT_VERSION, Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
@@ -212,6 +213,21 @@ class SampleStore:
             except EntryError as error:
                 self.discard(key, error.reason)
         return found
+
+    def note_needed(self, owner: str, concepts: Mapping[str, str], *, replace: bool) -> None:
+        """Remember which keys `owner` needs, each with the name of its concept, and that they are used now.
+
+        With `replace` these are all, else they come to those noted before. Nothing is read, and no entry need be there.
+        """
+        self._if_possible(partial(self._index.note_needed, replace=replace), owner, concepts, time.time())
+
+    def usage(self) -> list[Usage]:
+        """Of every entry its bytes, when it was last used, and whether an owner needs it; least recently used first."""
+        return [usage for usage in self._index.usage() if _KEY.fullmatch(usage.key)]
+
+    def concepts(self) -> list[tuple[str, int, int]]:
+        """Name, entries and bytes of each concept that entries are needed for; one of two concepts counts in both."""
+        return self._index.concepts()
 
     def discard(self, key: str, reason: str) -> None:
         """Take an entry out: its file goes to the `quarantine` folder, its row away. Counted in `stats().corrupt`."""
