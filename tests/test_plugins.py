@@ -160,10 +160,11 @@ def test_a_folder_plugin_that_cannot_be_imported_is_left_out(
     install, folder: Path, caplog: pytest.LogCaptureFixture, statement: str
 ) -> None:
     settings = Settings(plugin_folders=[write_plugin(folder, statement)])
+    before = set(sys.modules)
     with caplog.at_level(logging.WARNING):
         assert get_plugin_manager(settings).get_plugins() == {plugin}
     assert str(folder) in caplog.text
-    assert not [name for name in sys.modules if name.startswith("onetrainer_plugin_")]
+    assert not [name for name in set(sys.modules) - before if name.startswith("onetrainer_plugin_")]
 
 
 def test_two_folders_with_plugin_py_are_two_plugins(install, folder: Path) -> None:

@@ -244,10 +244,21 @@ def test_a_worker_that_swells_is_seen_where_the_system_has_no_limit(long_clip: P
 def test_an_interruption_leaves_no_answer_behind_for_the_next_question(
     endless: Path, long_clip: Path, pool: WorkerPool
 ):
-    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        """Again after a while, as a user does: one that comes while an object is collected is lost to Python."""
+        while not interrupted.wait(1.5):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
-        pool.ask("load_image", endless, _same, seconds=60)
+        try:
+            pool.ask("load_image", endless, _same, seconds=60)
+        finally:
+            interrupted.set()
+    thread.join()
     assert pool.ask("probe", long_clip, _same, seconds=20).frame_count == 600
 
 
