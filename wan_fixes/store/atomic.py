@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -34,35 +34,54 @@ _HOST = xxhash.xxh32_hexdigest(platform.node().encode())
 _TEMPORARY = re.compile(r"(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{32}\.tmp")
 
 
-def write_atomic(target: Path, parts: Iterable[bytes | memoryview], *, temporary_folder: Path) -> os.stat_result:
+def write_atomic(
+    target: Path,
+    parts: Iterable[bytes | memoryview],
+    *,
+    temporary_folder: Path,
+    size: int | None = None,
+    check: Callable[[Path], None] | None = None,
+) -> os.stat_result:
     """Write `parts` one after another to `target`, replacing what is there.
 
     The bytes go to a file in `temporary_folder` (same file system), reach the disk, and only then take the
     name: a reader sees the old file or the new one, and a power cut cannot leave a named file without its bytes.
 
+    Parameters
+    ----------
+    size:
+        Bytes of all parts, where they come one by one and are not to be held in memory.
+    check:
+        Called with the written file before it takes the name; what it raises ends the writing.
+
     Returns the file's state (size, mtime, id) as it was written.
 
     Raises CriticalError when the disk is full or the folder cannot be written; nothing is left behind then.
     """
-    views = [memoryview(part).cast("B") for part in parts]
-    needed = sum(view.nbytes for view in views)
+    if size is None:
+        parts = views = [memoryview(part).cast("B") for part in parts]
+        size = sum(view.nbytes for view in views)
     temporary = temporary_folder / f"{os.getpid()}-{_HOST}-{uuid.uuid4().hex}.tmp"
     try:
         temporary_folder.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            state = _write(temporary, views)
+            state = _write(temporary, parts)
+            if check is not None:
+                check(temporary)
             _replace(temporary, target)
         except BaseException:  # Ctrl-C too must not leave half a file
             temporary.unlink(missing_ok=True)
             raise
         _flush_folder(target.parent)
     except OSError as error:
-        raise disk_error(error, target, needed) from error
+        raise disk_error(error, target, size) from error
     return state
 
 
-def disk_error(error: OSError, path: Path, bytes_needed: int) -> CriticalError:
+def disk_error(
+    error: OSError, path: Path, bytes_needed: int, *, what: str = "cache cannot be written"
+) -> CriticalError:
     """What a failed write means to the user.
 
     `context` has `bytes_needed`, where known `bytes_free`, and where there was no room `DISK_FULL`.
@@ -74,14 +93,14 @@ def disk_error(error: OSError, path: Path, bytes_needed: int) -> CriticalError:
         context[DISK_FULL] = 1
         free = f", {context['bytes_free']} are free" if "bytes_free" in context else ""
         return CriticalError(
-            "cache cannot be written",
+            what,
             path=path,
             reason=f"the disk is full or a limit is reached: {bytes_needed} bytes are needed{free}",
             fix="free some space, or choose a cache folder on a larger disk; nothing that was cached is lost",
             context=context,
         )
     return CriticalError(
-        "cache cannot be written",
+        what,
         path=path,
         reason=error.strerror or str(error),
         fix="make the cache folder writable, or choose another one",
@@ -116,11 +135,12 @@ def _is_abandoned(state: os.stat_result, pid: int, host: str) -> bool:
     return age > ABANDONED_SECONDS or (age > SETTLED_SECONDS and host == _HOST and not psutil.pid_exists(pid))
 
 
-def _write(path: Path, parts: list[memoryview]) -> os.stat_result:
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> os.stat_result:
     with path.open("xb", buffering=0) as file:
         for part in parts:
-            while part.nbytes:
-                part = part[file.write(part) :]
+            rest = memoryview(part).cast("B")
+            while rest.nbytes:
+                rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
     return path.stat()  # after closing, when Windows has settled the time
 

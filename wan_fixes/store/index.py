@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
@@ -121,6 +121,19 @@ class Index:
         """Drop a row whose file is gone."""
         self.database.write(lambda c: c.execute("DELETE FROM entries WHERE key = ?", (key,)))
 
+    def remove_where(self, keys: Iterable[str], is_gone: Callable[[str], bool]) -> None:
+        """Drop the rows of those keys whose file `is_gone`, asked inside the transaction."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            gone = [(key,) for key in keys if is_gone(key)]
+            connection.executemany("DELETE FROM entries WHERE key = ?", gone)
+
+        self.database.write(work)
+
+    def knows_needs(self) -> bool:
+        """Whether any owner noted what it needs."""
+        return bool(self.database.read(lambda c: c.execute("SELECT EXISTS (SELECT 1 FROM needed)").fetchone()[0]))
+
     def discard(self, discarded: Discarded) -> None:
         """Drop a row and remember why its file was taken out."""
 
@@ -150,13 +163,15 @@ class Index:
 
         self.database.write(work)
 
-    def usage(self) -> list[Usage]:
-        """All entries, the least recently used first."""
+    def usage(self, keys: Sequence[str] | None = None) -> list[Usage]:
+        """All entries, or those of at most `KEYS_PER_QUERY` keys; the least recently used first."""
+        chosen = "" if keys is None else f"AND key IN ({','.join('?' * len(keys))}) "
         rows = self.database.read(
             lambda c: c.execute(
                 "SELECT key, size, last_used, key IN (SELECT key FROM needed) FROM entries "
                 "WHERE typeof(key) = 'text' AND typeof(size) = 'integer' AND typeof(last_used) = 'real' "
-                "ORDER BY last_used, key"
+                f"{chosen}ORDER BY last_used, key",
+                keys or (),
             ).fetchall()
         )
         return [Usage(key, size, last_used, bool(needed)) for key, size, last_used, needed in rows]

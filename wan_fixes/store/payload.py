@@ -138,10 +138,14 @@ def open_entry(path: Path) -> BinaryIO:
         raise _bad(path, f"it cannot be opened: {error.strerror or error}") from error
 
 
-def read_header(file: BinaryIO, path: Path, key: str) -> Header:
-    """Read and verify the header of the entry that should have this key. Raises EntryError on anything unexpected."""
+def read_header(file: BinaryIO, path: Path, key: str, size: int | None = None) -> Header:
+    """Read and verify the header of the entry that should have this key. Raises EntryError on anything unexpected.
+
+    `size` is the entry's, in bytes, where it is only a part of the file and begins at its current place.
+    """
     try:
-        size = os.fstat(file.fileno()).st_size
+        if size is None:
+            size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if size < _LENGTH_BYTES:
             raise _bad(path, "it is empty" if size == 0 else f"it is only {size} bytes long")

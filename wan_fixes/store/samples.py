@@ -9,11 +9,11 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from wan_fixes.errors import CriticalError, EntryError, UserError
 from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
@@ -147,6 +147,69 @@ class SampleStore:
         self._remember(_row(path, state, entry.checksum, entry.values_json), path)
         return entry.file_bytes
 
+    def adopt(self, key: str, parts: Iterable[bytes], size: int) -> None:
+        """Take in an entry as another store wrote it: `size` bytes in parts, which are never all in memory.
+
+        Header, checksums and key are verified before the entry takes its name. Raises EntryError when they are not
+        sound, CriticalError when the disk is full; nothing is changed then.
+        """
+        path = self._path(key)
+        headers: list[Header] = []
+
+        def check(temporary: Path) -> None:
+            with open_entry(temporary) as file:
+                headers.append(read_header(file, temporary, key))
+                verify_data(file, temporary, headers[0])
+
+        try:
+            self._clear_way(path)
+        except OSError as error:
+            raise disk_error(error, path, size) from error
+        state = write_atomic(path, parts, temporary_folder=self._temporary, size=size, check=check)
+        self._remember(_row(path, state, headers[0].checksum, headers[0].values_json), path)
+
+    def open(self, key: str) -> tuple[BinaryIO, Header]:
+        """The entry's file, verified, at its beginning, and its header. The caller closes it.
+
+        Raises FileNotFoundError when there is none, EntryError when it is damaged or foreign.
+        """
+        path = self._path(key)
+        file = open_entry(path)
+        try:
+            header = read_header(file, path, key)
+            verify_data(file, path, header)
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file, header
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Delete entries; returns the bytes freed. No link is followed: what is not a file in a folder of ours stays.
+
+        The file goes first, then its row unless there is a file again: other processes may read and write meanwhile,
+        and a kill between the two leaves a row that the next look-up removes.
+        """
+        freed = 0
+        gone: list[str] = []
+        for key in keys:
+            path = self._path(key)
+            try:
+                state = os.lstat(path)
+                if not (stat.S_ISREG(state.st_mode) and stat.S_ISDIR(os.lstat(path.parent).st_mode)):
+                    continue
+                path.unlink()
+                freed += state.st_size
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:  # open in another program, on Windows
+                logger.warning("%s cannot be deleted: %s", path, error)
+                continue
+            self._verified.pop(key, None)
+            gone.append(key)
+        self._if_possible(self._index.remove_where, gone, lambda key: not os.path.lexists(self._path(key)))
+        return freed
+
     @contextlib.contextmanager
     def making(self, key: str, patience: float = 0.0) -> Iterator[bool]:
         """Whether the caller is to make the entry; no other thread or process does until the end of the block.
@@ -221,9 +284,21 @@ class SampleStore:
         """
         self._if_possible(partial(self._index.note_needed, replace=replace), owner, concepts, time.time())
 
-    def usage(self) -> list[Usage]:
-        """Of every entry its bytes, when it was last used, and whether an owner needs it; least recently used first."""
-        return [usage for usage in self._index.usage() if _KEY.fullmatch(usage.key)]
+    def usage(self, keys: Sequence[str] | None = None) -> list[Usage]:
+        """Of each entry its bytes, when it was last used, and whether an owner needs it; least recently used first.
+
+        Of all entries, or of at most 500 keys.
+        """
+        return [usage for usage in self._index.usage(keys) if _KEY.fullmatch(usage.key)]
+
+    def knows_needs(self) -> bool:
+        """Whether any owner noted what it needs, since the index exists."""
+        return self._index.knows_needs()
+
+    @property
+    def quarantine_folder(self) -> Path:
+        """Where the files of discarded entries lie."""
+        return self._quarantine
 
     def concepts(self) -> list[tuple[str, int, int]]:
         """Name, entries and bytes of each concept that entries are needed for; one of two concepts counts in both."""
