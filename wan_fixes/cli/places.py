@@ -18,10 +18,9 @@ def find_run_database(place: Path) -> Path:
 
     Raises `UserError` when there is none.
     """
-    is_preset = place.suffix == ".json"
-    folder = _from_preset(place, "workspace_dir") if is_preset else place.absolute()
+    folder = _from_preset(place, "workspace_dir") if _is_preset(place) else place.absolute()
     if not folder.exists():
-        raise _no_run(folder) if is_preset else missing_path(folder, "workspace")
+        raise _no_run(folder) if _is_preset(place) else missing_path(folder, "workspace")
     below = (path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RUN_DATABASE_NAME))
     found = (path for path in (run_database_path(folder), *below) if path.is_file())
     latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
@@ -30,14 +29,18 @@ def find_run_database(place: Path) -> Path:
     return latest
 
 
+def find_cache_folder(place: Path) -> Path:
+    """The folder of a preset's cache, which need not be there yet; or the folder itself."""
+    return _from_preset(place, "cache_dir") if _is_preset(place) else place.absolute()
+
+
 def find_sample_stores(place: Path) -> list[Path]:
     """The roots of all sample stores of a preset's cache, or below a folder; at least one.
 
     Raises `UserError` when there is none.
     """
-    is_preset = place.suffix == ".json"
-    folder = _from_preset(place, "cache_dir") if is_preset else place.absolute()
-    if not folder.exists() and not is_preset:
+    folder = find_cache_folder(place)
+    if not folder.exists() and not _is_preset(place):
         raise missing_path(folder, "cache folder")
     roots = {path.parent.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in folder.glob(depth + _INDEX)}
     if not roots:
@@ -48,6 +51,10 @@ def find_sample_stores(place: Path) -> list[Path]:
             fix="name the cache folder, or the preset that was trained",
         )
     return sorted(roots)
+
+
+def _is_preset(place: Path) -> bool:
+    return place.suffix == ".json"
 
 
 def _no_run(folder: Path) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from wan_fixes.cli.tables import duration_text, facts_table, size_text, small_ta
 from wan_fixes.errors import UserError
 
 if TYPE_CHECKING:
-    from wan_fixes.hosts.standalone.result import TrainResult
+    from wan_fixes.hosts.standalone.result import SampleRemark, TrainResult
 
 
 _STANDALONE = "standalone"
@@ -63,7 +64,7 @@ def train(
 
     from wan_fixes.hosts.standalone.trainer import train as train_standalone
 
-    result = train_standalone(preset, max_steps=max_steps, resume="never" if fresh else "auto", on_event=_announce)
+    result = train_standalone(preset, max_steps=max_steps, resume="never" if fresh else "auto", on_event=announce)
     show_result(result, [concept.path for concept in preset.concepts])
 
 
@@ -78,7 +79,8 @@ def _checked_output(output: Path) -> Path:
     return output.absolute()
 
 
-def _announce(name: str, payload: dict[str, Any]) -> None:
+def announce(name: str, payload: dict[str, Any]) -> None:
+    """Show the messages of a run, above its progress bars."""
     if name == "message":
         say_above_bars(payload["text"])
 
@@ -88,13 +90,7 @@ def show_result(result: TrainResult, folders: list[str]) -> None:
 
     Clips are named within `folders`, the concepts'.
     """
-    out.print()
-    if result.left_out:
-        table = small_table("left out", "why, and what helps")
-        for remark in result.left_out:
-            table.add_row(name_within(remark.path, folders), why_and_fix(remark.reason, remark.fix))
-        out.print(table)
-        out.print()
+    show_left_out(result.left_out, folders)
     facts = facts_table()
     facts.add_row("clips", f"{result.valid} trained on, {result.skipped} left out, {result.failed} failed")
     facts.add_row("steps", _steps(result))
@@ -109,6 +105,17 @@ def show_result(result: TrainResult, folders: list[str]) -> None:
         out.print(shown(f"  {_near(file)} ({size_text(_size(file))})"), soft_wrap=True)
     if not result.finished:
         out.print("not finished: the same command goes on from here")
+
+
+def show_left_out(left_out: Sequence[SampleRemark], folders: list[str]) -> None:
+    """Print which clips were left out, named within `folders`, and why."""
+    out.print()
+    if left_out:
+        table = small_table("left out", "why, and what helps")
+        for remark in left_out:
+            table.add_row(name_within(remark.path, folders), why_and_fix(remark.reason, remark.fix))
+        out.print(table)
+        out.print()
 
 
 def _steps(result: TrainResult) -> str:

@@ -53,6 +53,15 @@ class StoreStats:
     mean_access_seconds: float
 
 
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair did: entries that went to quarantine, files that were left alone, old indexes that were deleted."""
+
+    discarded: tuple[EntryError, ...]
+    left: tuple[EntryError, ...]
+    leftovers: int
+
+
 class SampleStore:
     """Named tensors and plain values by key, one safetensors file per entry.
 
@@ -96,9 +105,14 @@ class SampleStore:
         self._seconds = 0.0
 
     @property
+    def damages(self) -> list[EntryError]:
+        """What was wrong with the index when it was opened, and is mended."""
+        return list(self._index.database.notices)
+
+    @property
     def notices(self) -> list[EntryError]:
         """What was found and left alone or set aside: other format versions, damaged indexes."""
-        return [*self._others, *self._index.database.notices]
+        return [*self._others, *self.damages]
 
     def get(self, key: str, names: Iterable[str] | None = None) -> dict[str, Any]:
         """The entry's items, or those of `names`: tensors on the CPU, plain values as they were put.
@@ -320,10 +334,13 @@ class SampleStore:
         self._index.discard(Discarded(key, name, reason.encode("utf-8", "backslashreplace").decode(), time.time()))
         logger.warning("cache entry %s was discarded: %s", path, reason)
 
-    def verify(self) -> list[EntryError]:
-        """Read every entry, compare every checksum; returns what is damaged, foreign or missing. Changes nothing."""
+    def verify(self, on_progress: Callable[[int], None] = lambda _: None) -> list[EntryError]:
+        """Read every entry, compare every checksum; returns what is damaged, foreign or missing. Changes nothing.
+
+        `on_progress` is called with how many files are done.
+        """
         problems: list[EntryError] = []
-        for path, key in self._files():
+        for done, (path, key) in enumerate(self._files(), start=1):
             if not self._is_place_of(path, key):
                 problems.append(_problem(path, "it was not written by this program", "delete it, or move it away"))
                 continue
@@ -333,10 +350,32 @@ class SampleStore:
                         verify_data(file, path, read_header(file, path, key))
                 except EntryError as error:
                     problems.append(error)
+            on_progress(done)
         for path in map(self._path, self.keys()):
             if not path.exists():
                 problems.append(_problem(path, "its file is gone", "it is made again by itself"))
         return problems
+
+    def repair(self, on_progress: Callable[[int], None] = lambda _: None) -> Repaired:
+        """Verify all, discard what is damaged or foreign, make the index anew, delete indexes that were set aside.
+
+        What bears no entry's name is left alone, and named.
+        """
+        discarded: list[EntryError] = []
+        left: list[EntryError] = []
+        for problem in self.verify(on_progress):
+            path = Path(problem.path or "")
+            key = path.name.removesuffix(SUFFIX)
+            if not self._is_place_of(path, key):
+                left.append(problem)
+            elif os.path.lexists(path):  # not: only its row is there, which goes with the index
+                self.discard(key, problem.reason)
+                discarded.append(problem)
+        self.rebuild_index()
+        leftovers = [path for path in self.folder.glob("index.sqlite*.set-aside-*") if path.is_file()]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return Repaired(tuple(discarded), tuple(left), len(leftovers))
 
     def stats(self) -> StoreStats:
         """Totals of the store, and hits and misses of this process."""

@@ -58,12 +58,17 @@ class HostRun:
 
 
 @contextmanager
-def open_run(preset: Preset, settings: Settings | None, listener: EventListener | None) -> Iterator[HostRun]:
-    """Open everything for a run, and close it with the run's end recorded: finished, interrupted or failed."""
+def open_run(
+    preset: Preset, settings: Settings | None, listener: EventListener | None, *, kind: str = "train"
+) -> Iterator[HostRun]:
+    """Open everything for a run, and close it with the run's end recorded: finished, interrupted or failed.
+
+    `kind` is what the run database calls it.
+    """
     settings = settings or Settings.load()
     plugins = get_plugin_manager(settings)
     preset.workspace_dir.mkdir(parents=True, exist_ok=True)
-    with RunDatabase(preset.run_database) as database, database.start_run("train", preset.to_dict()) as run:
+    with RunDatabase(preset.run_database) as database, database.start_run(kind, preset.to_dict()) as run:
         context = PipelineContext.create(preset.cache_dir, settings=settings, run=run, seed=preset.seed)
         host = HostRun(preset, plugins, database, run, context, listener)
         try:

@@ -37,7 +37,7 @@ class WanModel:
     vae: Any
     """`AutoencoderKLWan`. Neither `encode` nor `decode` may run in two threads at once: it keeps a feature cache."""
     transformer: Any
-    """`WanTransformer3DModel`: the only one, or the high-noise expert."""
+    """`WanTransformer3DModel`: the only one, or the high-noise expert. None where only the encoders were loaded."""
     scheduler: Any
     """The folder's flow scheduler, for previews."""
     transformer_2: Any | None = None
@@ -52,6 +52,7 @@ def load_model(
     *,
     dtypes: Mapping[str, torch.dtype] | None = None,
     device: torch.device | str = "cpu",
+    encoders_only: bool = False,
 ) -> WanModel:
     """Load a WAN text-to-video model from a local folder, after checking that it is whole.
 
@@ -66,6 +67,8 @@ def load_model(
         fp32 for precision stay so.
     device:
         Where all parts go.
+    encoders_only:
+        Load no transformer, and ask only for its configuration: enough to fill the cache.
 
     Raises
     ------
@@ -80,9 +83,12 @@ def load_model(
             fix="train it in OneTrainer, or set model_type to a text-to-video model",
         )
     dtypes = dict(dtypes or {})
-    folder = check_model_folder(path, variant)
-    loaded: dict[str, torch.nn.Module] = {}
+    left_out = ("transformer", "transformer_2") if encoders_only else ()
+    folder = check_model_folder(path, variant, loaded_elsewhere=left_out)
+    loaded: dict[str, torch.nn.Module | None] = dict.fromkeys(left_out)
     for name, part in folder.parts.items():
+        if name in left_out:
+            continue
         dtype = dtypes.get("transformer" if name == "transformer_2" else name, torch.float32)
         loaded[name] = _load_part(name, part, dtype).to(device)
     model = WanModel(

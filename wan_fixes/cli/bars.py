@@ -1,0 +1,20 @@
+"""A progress bar on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wan_fixes.cli.console import err
+
+
+@contextmanager
+def progress_bar(text: str, total: int, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """Gives a function to call with how much of `total` is done; the bar goes away at the end."""
+    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn(text), BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("", total=max(total, 1))
+        yield lambda done: progress.update(task, completed=done)
