@@ -167,6 +167,13 @@ def test_repair_sets_the_damaged_aside_and_keeps_the_rest(wan: Any, cache: Path)
     ]
 
 
+def test_a_cache_that_lost_its_index_is_found_and_mended(wan: Any, cache: Path) -> None:
+    for index in cache.rglob("index.sqlite*"):
+        index.unlink()
+    result = wan("cache", "repair", cache, "--json")
+    assert [store["entries"] for store in json.loads(result.stdout)["stores"]] == [2, 1]
+
+
 # gc
 
 

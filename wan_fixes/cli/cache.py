@@ -81,19 +81,20 @@ def verify(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
 def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False) -> None:
     """Set damaged and foreign entries aside, and make the index anew. The next training makes again what it needs."""
     from wan_fixes.store import SampleStore
+    from wan_fixes.store.repair import repair as mend
 
     answer: list[dict[str, Any]] = []
     for root in find_sample_stores(place):
         with SampleStore(root) as store:
             with progress_bar("repairing", store.stats().entries) as update:
-                repaired = store.repair(update)
+                repaired = mend(store, update)
             answer.append(
                 {
                     "path": str(root),
                     "set_aside": _as_dicts(repaired.discarded),
                     "left_alone": _as_dicts(repaired.left),
                     "index_was_damaged": bool(store.damages),
-                    "old_indexes_deleted": repaired.leftovers,
+                    "old_indexes_deleted": repaired.old_indexes,
                     "entries": store.stats().entries,
                 }
             )

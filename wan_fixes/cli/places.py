@@ -10,7 +10,7 @@ from wan_fixes.health import RUN_DATABASE_NAME, run_database_path
 from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
 from wan_fixes.hosts.standalone.reading import missing_path, read_json
 
-_INDEX = "samples/v*/index.sqlite"
+_ENTRIES = "samples/v*/entries"  # not the index, which may be lost and is made anew
 
 
 def find_run_database(place: Path) -> Path:
@@ -42,7 +42,7 @@ def find_sample_stores(place: Path) -> list[Path]:
     folder = find_cache_folder(place)
     if not folder.exists() and not _is_preset(place):
         raise missing_path(folder, "cache folder")
-    roots = {path.parent.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in folder.glob(depth + _INDEX)}
+    roots = {path.parent.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in folder.glob(depth + _ENTRIES)}
     if not roots:
         raise UserError(
             "there is no cache",

@@ -53,15 +53,6 @@ class StoreStats:
     mean_access_seconds: float
 
 
-@dataclass(frozen=True)
-class Repaired:
-    """What a repair did: entries that went to quarantine, files that were left alone, old indexes that were deleted."""
-
-    discarded: tuple[EntryError, ...]
-    left: tuple[EntryError, ...]
-    leftovers: int
-
-
 class SampleStore:
     """Named tensors and plain values by key, one safetensors file per entry.
 
@@ -356,27 +347,6 @@ class SampleStore:
                 problems.append(_problem(path, "its file is gone", "it is made again by itself"))
         return problems
 
-    def repair(self, on_progress: Callable[[int], None] = lambda _: None) -> Repaired:
-        """Verify all, discard what is damaged or foreign, make the index anew, delete indexes that were set aside.
-
-        What bears no entry's name is left alone, and named.
-        """
-        discarded: list[EntryError] = []
-        left: list[EntryError] = []
-        for problem in self.verify(on_progress):
-            path = Path(problem.path or "")
-            key = path.name.removesuffix(SUFFIX)
-            if not self._is_place_of(path, key):
-                left.append(problem)
-            elif os.path.lexists(path):  # not: only its row is there, which goes with the index
-                self.discard(key, problem.reason)
-                discarded.append(problem)
-        self.rebuild_index()
-        leftovers = [path for path in self.folder.glob("index.sqlite*.set-aside-*") if path.is_file()]
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return Repaired(tuple(discarded), tuple(left), len(leftovers))
-
     def stats(self) -> StoreStats:
         """Totals of the store, and hits and misses of this process."""
         entries, size, corrupt = self._index.totals()
@@ -413,6 +383,11 @@ class SampleStore:
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} is not a key: 8 to 128 lower-case hex digits")
         return self._entries / key[:2] / f"{key}{SUFFIX}"
+
+    def key_at(self, path: Path) -> str | None:
+        """The key of the entry that belongs at this path, or None where none does."""
+        key = path.name.removesuffix(SUFFIX)
+        return key if self._is_place_of(path, key) else None
 
     def _is_place_of(self, path: Path, key: str) -> bool:
         return _KEY.fullmatch(key) is not None and path == self._path(key)

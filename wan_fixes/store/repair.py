@@ -1,0 +1,42 @@
+"""Mending a store at once, where training would do so piece by piece."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wan_fixes.errors import EntryError
+from wan_fixes.store.samples import SampleStore
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair did: entries that went to quarantine, files that were left alone, old indexes that were deleted."""
+
+    discarded: tuple[EntryError, ...]
+    left: tuple[EntryError, ...]
+    old_indexes: int
+
+
+def repair(store: SampleStore, on_progress: Callable[[int], None] = lambda _: None) -> Repaired:
+    """Verify all, discard what is damaged or foreign, make the index anew, delete indexes that were set aside.
+
+    What bears no entry's name is left alone, and named. `on_progress` is called with how many files are verified.
+    """
+    discarded: list[EntryError] = []
+    left: list[EntryError] = []
+    for problem in store.verify(on_progress):
+        path = Path(problem.path or "")
+        key = store.key_at(path)
+        if key is None:
+            left.append(problem)
+        elif os.path.lexists(path):  # if not, only its row is there, which goes with the index
+            store.discard(key, problem.reason)
+            discarded.append(problem)
+    store.rebuild_index()
+    old_indexes = [path for path in store.folder.glob("index.sqlite*.set-aside-*") if path.is_file()]
+    for path in old_indexes:
+        path.unlink(missing_ok=True)
+    return Repaired(tuple(discarded), tuple(left), len(old_indexes))
