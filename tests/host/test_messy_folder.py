@@ -144,3 +144,23 @@ def test_a_second_start_encodes_nothing_and_yields_the_same_batches(
         assert first["image_path"] == second["image_path"]
         assert torch.equal(first["latent_image"], second["latent_image"])
         assert torch.equal(first["text_encoder_hidden_state"], second["text_encoder_hidden_state"])
+
+
+def test_the_caches_know_what_the_run_needs_and_for_which_concept(
+    networks: SimpleNamespace, messy: SimpleNamespace, tmp_path: Path
+) -> None:
+    from wan_fixes.pipeline import PipelineContext
+    from wan_fixes.store import SampleStore
+
+    context = PipelineContext.create(tmp_path / "memory")
+    batches = one_epoch(make_loader(networks, make_config(messy.folder, tmp_path, latent_caching=True), context))
+    context.close()
+
+    roots = sorted((tmp_path / "cache").rglob("samples"))
+    assert len(roots) == 2
+    for root in roots:
+        with SampleStore(root) as store:
+            [(name, entries, size)] = store.concepts()
+            assert (name, entries, size) == ("messy", len(store.keys()), store.stats().bytes)
+            assert 0 < entries <= len(batches)
+            assert all(usage.needed for usage in store.usage())
