@@ -52,6 +52,12 @@ def test_each_concept_has_its_entries_once_whoever_needs_them(store: SampleStore
     ]
 
 
+def test_a_key_that_went_to_another_concept_is_counted_there(store: SampleStore) -> None:
+    store.note_needed("a", {key_of(0): "cats", key_of(1): "cats"}, replace=True)
+    store.note_needed("a", {key_of(0): "cats", key_of(1): "dogs"}, replace=True)
+    assert [(name, entries) for name, entries, _ in store.concepts()] == [("cats", 1), ("dogs", 1)]
+
+
 def test_what_is_noted_counts_as_used_now(store: SampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples.time, "time", lambda: 5e9)
     store.note_needed("a", {key_of(2): "cats"}, replace=True)
@@ -84,4 +90,8 @@ def test_a_hundred_thousand_are_noted_in_a_few_seconds(store: SampleStore) -> No
     started = time.perf_counter()
     store.note_needed("a", many, replace=True)
     assert time.perf_counter() - started < 20, "many times what it takes on a slow disk"
+    assert needed(store) == keys(0, 1, 2, 3)
+    started = time.perf_counter()
+    store.note_needed("a", many, replace=True)
+    assert time.perf_counter() - started < 20
     assert needed(store) == keys(0, 1, 2, 3)

@@ -149,17 +149,20 @@ class Index:
         self.database.write(lambda c: c.executemany("UPDATE entries SET last_used = ? WHERE key = ?", pairs))
 
     def note_needed(self, owner: str, concepts: Mapping[str, str], moment: float, *, replace: bool) -> None:
-        """Remember that `owner` needs these keys, each for a concept, and that they were used at `moment`.
+        """Remember that `owner` needs these keys, each for a concept. All that it needs counts as used at `moment`.
 
-        With `replace`, nothing else is needed by it any more.
+        With `replace`, nothing else is needed by it any more. Only what differs is written.
         """
-        keys = sorted(concepts)  # in the order of the tables: pages are then written once
 
         def work(connection: sqlite3.Connection) -> None:
-            if replace:
-                connection.execute("DELETE FROM needed WHERE owner = ?", (owner,))
-            connection.executemany(_INSERT_NEEDED, ((owner, key, concepts[key]) for key in keys))
-            connection.executemany("UPDATE entries SET last_used = ? WHERE key = ?", ((moment, key) for key in keys))
+            known = dict(connection.execute("SELECT key, concept FROM needed WHERE owner = ?", (owner,)))
+            new = [(owner, key, concept) for key, concept in concepts.items() if known.get(key) != concept]
+            old = [(owner, key) for key in known.keys() - concepts.keys()] if replace else []
+            # sorted as the tables are: pages are then written once
+            connection.executemany("DELETE FROM needed WHERE owner = ? AND key = ?", sorted(old))
+            connection.executemany(_INSERT_NEEDED, sorted(new))
+            used = "UPDATE entries SET last_used = ? WHERE key IN (SELECT key FROM needed WHERE owner = ?)"
+            connection.execute(used, (moment, owner))
 
         self.database.write(work)
 

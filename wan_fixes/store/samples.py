@@ -283,7 +283,7 @@ class SampleStore:
         return found
 
     def note_needed(self, owner: str, concepts: Mapping[str, str], *, replace: bool) -> None:
-        """Remember which keys `owner` needs, each with the name of its concept, and that they are used now.
+        """Remember which keys `owner` needs, each with the name of its concept; all of its count as used now.
 
         With `replace` these are all, else they come to those noted before. Nothing is read, and no entry need be there.
         """
