@@ -20,8 +20,9 @@ from typing import BinaryIO
 
 from wan_fixes.errors import EntryError, UserError
 from wan_fixes.store.atomic import disk_error
+from wan_fixes.store.layout import KEY, SUFFIX
 from wan_fixes.store.payload import CHUNK_BYTES, read_header
-from wan_fixes.store.samples import SUFFIX, SampleStore
+from wan_fixes.store.samples import SampleStore
 
 MAX_STORES = 64
 """More than any training has; each takes a folder and an index."""
@@ -30,7 +31,6 @@ MAX_NAME = 100
 
 _BLOCK = tarfile.BLOCKSIZE
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_KEY = re.compile(r"[0-9a-f]{8,128}")
 # Names that Windows takes for devices, in any folder (learn.microsoft.com, "Naming Files, Paths, and Namespaces").
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
@@ -250,7 +250,7 @@ def _place(name: str) -> tuple[str, str] | None:
     """Store and key that a member's name stands for, or None where it is not one of ours."""
     *folders, file = name.split("/")
     key = file.removesuffix(SUFFIX)
-    if file != key + SUFFIX or not _KEY.fullmatch(key):
+    if file != key + SUFFIX or not KEY.fullmatch(key):
         return None
     if not all(_FOLDER.fullmatch(folder) and not _DEVICE.fullmatch(folder) for folder in folders):
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import stat
 import threading
 import time
@@ -18,16 +17,13 @@ from typing import Any, BinaryIO
 from wan_fixes.errors import CriticalError, EntryError, UserError
 from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
 from wan_fixes.store.index import Discarded, Index, Row, Usage
+from wan_fixes.store.layout import KEY, SUFFIX, Layout, other_versions
 from wan_fixes.store.making import Making
-from wan_fixes.store.payload import FORMAT_VERSION, Header, encode, open_entry, read_header, read_item, verify_data
+from wan_fixes.store.payload import Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".safetensors"
-# A key is a part of a file name, so nothing but hex digits will do.
-_KEY = re.compile(r"[0-9a-f]{8,128}")
-_VERSION_FOLDER = re.compile(r"v(\d+)")
 _USES_PER_WRITE = 256
 
 
@@ -66,15 +62,11 @@ class SampleStore:
 
     def __init__(self, root: str | os.PathLike[str], *, verify_always: bool = False) -> None:
         self.root = Path(root)
-        self.folder = self.root / f"v{FORMAT_VERSION}"
         self.verify_always = verify_always
-        self._entries = self.folder / "entries"
-        self._temporary = self.folder / "tmp"
-        self._quarantine = self.folder / "quarantine"
-        making = self.folder / "making"
+        self._layout = Layout(self.root)
+        self.folder = self._layout.folder
         try:
-            for folder in (self._entries, self._temporary, self._quarantine, making):
-                folder.mkdir(parents=True, exist_ok=True)
+            self._layout.make_folders()
             others = other_versions(self.root)
         except OSError as error:
             raise UserError(
@@ -85,10 +77,10 @@ class SampleStore:
             ) from error
         for notice in others:
             logger.warning("%s", notice)
-        clean_temporary(self._temporary)
-        self._index = Index(self.folder / "index.sqlite", self._rows_on_disk, self._discarded_on_disk)
+        clean_temporary(self._layout.temporary)
+        self._index = Index(self._layout.index, self._rows_on_disk, self._discarded_on_disk)
         self._others = others
-        self._making = Making(making)
+        self._making = Making(self._layout.making)
         self._lock = threading.Lock()
         self._verified: dict[str, int] = {}
         self._used: dict[str, float] = {}
@@ -148,7 +140,7 @@ class SampleStore:
             self._clear_way(path)
         except OSError as error:
             raise disk_error(error, path, entry.file_bytes) from error
-        state = write_atomic(path, entry.parts, temporary_folder=self._temporary)
+        state = write_atomic(path, entry.parts, temporary_folder=self._layout.temporary)
         self._remember(_row(path, state, entry.checksum, entry.values_json), path)
         return entry.file_bytes
 
@@ -170,7 +162,7 @@ class SampleStore:
             self._clear_way(path)
         except OSError as error:
             raise disk_error(error, path, size) from error
-        state = write_atomic(path, parts, temporary_folder=self._temporary, size=size, check=check)
+        state = write_atomic(path, parts, temporary_folder=self._layout.temporary, size=size, check=check)
         self._remember(_row(path, state, headers[0].checksum, headers[0].values_json), path)
 
     def open(self, key: str) -> tuple[BinaryIO, Header]:
@@ -226,38 +218,28 @@ class SampleStore:
 
     def contains(self, key: str) -> bool:
         """Whether the entry is there, as its row or else its header tells. One that is not sound is discarded."""
-        path = self._path(key)
-        row = self._index.find([key]).get(key)
-        if row is not None and self._is_as_its_row(row):
-            return True
-        try:
-            self._adopt(path, key)
-        except EntryError as error:
-            self.discard(key, error.reason)
-            row = None
-        except FileNotFoundError:
-            pass
-        else:
-            return True
-        self._missed(key, had_row=row is not None)
-        return False
+        return key in self.present([key])
 
     def present(self, keys: Iterable[str]) -> dict[str, str]:
-        """Those of `keys` that `contains`, faster than asked one by one, with their plain values as JSON.
+        """Those of `keys` whose entries are there, with their plain values as JSON; `values_from_json` reads those.
 
-        `values.values_from_json` reads those.
+        Their rows tell, or else their headers. One that is not sound is discarded.
         """
         wanted = list(dict.fromkeys(keys))
         rows = self._index.find(wanted)
         there = {key: row.values_json for key, row in rows.items() if self._is_as_its_row(row)}
         for key in wanted:
-            if key not in there and self.contains(key):
-                there |= {key: row.values_json for key, row in self._index.find([key]).items()}
+            if key not in there:
+                values_json = self._look_on_disk(key)
+                if values_json is None:
+                    self._missed(key, had_row=key in rows)
+                else:
+                    there[key] = values_json
         return there
 
     def _is_as_its_row(self, row: Row) -> bool:
         try:
-            state = os.lstat(f"{self._entries}{os.sep}{row.key[:2]}{os.sep}{row.key}{SUFFIX}")
+            state = os.lstat(f"{self._layout.entries}{os.sep}{row.key[:2]}{os.sep}{row.key}{SUFFIX}")
         except OSError:
             return False
         return stat.S_ISREG(state.st_mode) and state.st_size == row.size
@@ -271,16 +253,24 @@ class SampleStore:
         rows = self._index.find(wanted)
         found: dict[str, dict[str, Any]] = {}
         for key in wanted:
-            if key in rows:
-                found[key] = values_from_json(rows[key].values_json)
-                continue
-            try:
-                found[key] = values_from_json(self._adopt(self._path(key), key).values_json)
-            except FileNotFoundError:
-                continue
-            except EntryError as error:
-                self.discard(key, error.reason)
+            values_json = rows[key].values_json if key in rows else self._look_on_disk(key)
+            if values_json is not None:
+                found[key] = values_from_json(values_json)
         return found
+
+    def _look_on_disk(self, key: str) -> str | None:
+        """The plain values of an entry whose row does not tell, which is mended; None where there is no sound one."""
+        path = self._path(key)
+        try:
+            with open_entry(path) as file:
+                header = read_header(file, path, key)
+                self._learn(header, os.fstat(file.fileno()))
+        except FileNotFoundError:
+            return None
+        except EntryError as error:
+            self.discard(key, error.reason)
+            return None
+        return header.values_json
 
     def note_needed(self, owner: str, concepts: Mapping[str, str], *, replace: bool) -> None:
         """Remember which keys `owner` needs, each with the name of its concept; all of its count as used now.
@@ -294,7 +284,7 @@ class SampleStore:
 
         Of all entries, or of at most 500 keys.
         """
-        return [usage for usage in self._index.usage(keys) if _KEY.fullmatch(usage.key)]
+        return [usage for usage in self._index.usage(keys) if KEY.fullmatch(usage.key)]
 
     def knows_needs(self) -> bool:
         """Whether any owner noted what it needs, since the index exists."""
@@ -303,7 +293,7 @@ class SampleStore:
     @property
     def quarantine_folder(self) -> Path:
         """Where the files of discarded entries lie."""
-        return self._quarantine
+        return self._layout.quarantine
 
     def concepts(self) -> list[tuple[str, int, int]]:
         """Name, entries and bytes of each concept that entries are needed for; one of two concepts counts in both."""
@@ -312,7 +302,7 @@ class SampleStore:
     def discard(self, key: str, reason: str) -> None:
         """Take an entry out: its file goes to the `quarantine` folder, its row away. Counted in `stats().corrupt`."""
         path = self._path(key)
-        aside = self._quarantine / f"{key}.{time.time_ns()}{SUFFIX}"
+        aside = self._layout.quarantine / f"{key}.{time.time_ns()}{SUFFIX}"
         try:
             path.replace(aside)
             name = aside.name
@@ -331,8 +321,9 @@ class SampleStore:
         `on_progress` is called with how many files are done.
         """
         problems: list[EntryError] = []
-        for done, (path, key) in enumerate(self._files(), start=1):
-            if not self._is_place_of(path, key):
+        for done, path in enumerate(self._layout.files(), start=1):
+            key = self.key_at(path)
+            if key is None:
                 problems.append(_problem(path, "it was not written by this program", "delete it, or move it away"))
                 continue
             with contextlib.suppress(FileNotFoundError):  # discarded by another process just now
@@ -356,7 +347,7 @@ class SampleStore:
 
     def keys(self) -> list[str]:
         """The keys of all indexed entries, sorted."""
-        return [key for key in self._index.keys() if _KEY.fullmatch(key)]  # noqa: SIM118 - a method, not a dict's
+        return [key for key in self._index.keys() if KEY.fullmatch(key)]  # noqa: SIM118 - a method, not a dict's
 
     def rebuild_index(self) -> None:
         """Make the index anew from the headers of the entries. A file without a sound header gets no row."""
@@ -380,31 +371,18 @@ class SampleStore:
         return _open_store, (self.root, self.verify_always)
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is not a key: 8 to 128 lower-case hex digits")
-        return self._entries / key[:2] / f"{key}{SUFFIX}"
+        return self._layout.path_of(key)
 
     def key_at(self, path: Path) -> str | None:
         """The key of the entry that belongs at this path, or None where none does."""
-        key = path.name.removesuffix(SUFFIX)
-        return key if self._is_place_of(path, key) else None
-
-    def _is_place_of(self, path: Path, key: str) -> bool:
-        return _KEY.fullmatch(key) is not None and path == self._path(key)
+        return self._layout.key_at(path)
 
     def _clear_way(self, path: Path) -> None:
         """Move away what is no folder or no file where an entry must go, so that it cannot block every later run."""
         if path.parent.exists() and not path.parent.is_dir():
-            path.parent.replace(self._quarantine / f"{path.parent.name}.{time.time_ns()}")
+            path.parent.replace(self._layout.quarantine / f"{path.parent.name}.{time.time_ns()}")
         if path.exists() and not path.is_file():
             self.discard(path.name.removesuffix(SUFFIX), "something that is not a file stands in its place")
-
-    def _adopt(self, path: Path, key: str) -> Header:
-        """Give a file its row. Raises FileNotFoundError when there is none, EntryError when its header is not sound."""
-        with open_entry(path) as file:
-            header = read_header(file, path, key)
-            self._learn(header, os.fstat(file.fileno()))
-        return header
 
     def _learn(self, header: Header, state: os.stat_result) -> None:
         """Mend the row of an entry whose file says otherwise: another process replaced it, or its row was lost."""
@@ -444,20 +422,10 @@ class SampleStore:
         used, self._used = self._used, {}
         return used
 
-    def _files(self) -> Iterator[tuple[Path, str]]:
-        """Everything in the folders of the entries, and the key that its name stands for."""
-        for folder in sorted(self._entries.iterdir()):
-            if not folder.is_dir():
-                yield folder, folder.stem
-                continue
-            with os.scandir(folder) as found:
-                names = sorted(entry.name for entry in found)
-            for name in names:
-                yield folder / name, name.removesuffix(SUFFIX)
-
     def _rows_on_disk(self) -> Iterator[Row]:
-        for path, key in self._files():
-            if not self._is_place_of(path, key):
+        for path in self._layout.files():
+            key = self.key_at(path)
+            if key is None:
                 continue
             try:
                 with open_entry(path) as file:
@@ -469,28 +437,8 @@ class SampleStore:
             yield _row(path, state, header.checksum, header.values_json)
 
     def _discarded_on_disk(self) -> Iterator[Discarded]:
-        for path in sorted(self._quarantine.iterdir()):
+        for path in sorted(self._layout.quarantine.iterdir()):
             yield Discarded(path.name.split(".")[0], path.name, "not known: the index was made anew", time.time())
-
-
-def other_versions(root: Path) -> list[EntryError]:
-    """Names the folders in `root` that hold a cache of another format version."""
-    found = []
-    for folder in sorted(root.iterdir()):
-        match = _VERSION_FOLDER.fullmatch(folder.name)
-        if match is None or int(match[1]) == FORMAT_VERSION or not folder.is_dir():
-            continue
-        found.append(
-            EntryError(
-                "cache has another format",
-                path=folder,
-                reason=f"it has format version {int(match[1])}, and this program uses version {FORMAT_VERSION}",
-                fix=f"it is left alone and v{FORMAT_VERSION} is built beside it; "
-                "delete it when no other version of the program needs it",
-                module="store",
-            )
-        )
-    return found
 
 
 def _row(path: Path, state: os.stat_result, checksum: str, values_json: str) -> Row:
