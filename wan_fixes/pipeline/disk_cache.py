@@ -20,20 +20,11 @@ from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
 from wan_fixes.pipeline.cache_stats import CacheCounts, CacheStats
 from wan_fixes.pipeline.checks import problem_with
 from wan_fixes.pipeline.context import PipelineContext
-from wan_fixes.pipeline.fingerprint import Recipe, SettingsKeys, read_recipe, sample_key
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
 from wan_fixes.pipeline.needed import NeededEntries
 from wan_fixes.pipeline.pixels import memory_for, too_little_memory
-from wan_fixes.pipeline.upstream import (
-    all_group_names,
-    collector,
-    from_collector,
-    is_collector,
-    path_listed,
-    producers,
-    unwrap,
-)
-from wan_fixes.store import make_key
+from wan_fixes.pipeline.sample_keys import SampleKeys
+from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, unwrap
 from wan_fixes.store.atomic import DISK_FULL
 from wan_fixes.store.values import values_from_json
 
@@ -92,13 +83,8 @@ class ValidatedDiskCache(DiskCache):
         names = self.get_outputs()
         self._live_names = {name for name in names if self._is_plain_path(pipeline.modules, name)}
         self._cached_names = [name for name in names if name not in self._live_names]
-        self._recipe: Recipe = read_recipe(pipeline.modules, module_index, self._cached_names)
-        self._collector = collector(pipeline.modules, module_index)
-        self._settings_keys = SettingsKeys(self._recipe.setting_names)
-        places = [*self._recipe.files, *self._recipe.values, (module_index, "concept")]
-        self._collected = {place: from_collector(pipeline.modules, *place) for place in places}
-        self._shared_key = ""
-        self._needed = NeededEntries(self.store, self._cached_names, self._concept)
+        self._sample_keys = SampleKeys(pipeline.modules, module_index, self._cached_names, self.context)
+        self._needed = NeededEntries(self.store, self._cached_names, self._sample_keys.concept_of)
 
     def _is_plain_path(self, modules: list[Any], name: str) -> bool:
         """Paths are read afresh, never from the cache: a renamed clip keeps its entry, and has its new name."""
@@ -132,7 +118,6 @@ class ValidatedDiskCache(DiskCache):
         if self._groups is None:
             self._groups = self._read_groups()
             self.context.roster.take_in(index for group in self._groups for index in group.indices)
-            self._shared_key = make_key(self._recipe.key_parts(self._cached_names))
         self._plan = GroupPlan(self._groups, self.context.roster)
         self._without_room.clear()  # there may be some by now
         keys: set[str] = set()
@@ -221,7 +206,7 @@ class ValidatedDiskCache(DiskCache):
             balancing_name=self.balancing_in_name if self.variations_in_name else None,
             strategy_name=self.balancing_strategy_in_name,
             group_names=all_group_names(self.pipeline.modules, self._module_index),
-            read_concept=from_collector(self.pipeline.modules, self._module_index, "concept"),
+            read_concept=self._sample_keys.read_concept,
             enabled_name=self.group_enabled_in_name,
         )
 
@@ -251,47 +236,14 @@ class ValidatedDiskCache(DiskCache):
             samples = (index for group in self._groups or () for index in group.indices)
             self._needed.note({job.key: job.samples[0][0] for job in jobs}, samples)
 
-    def _concept(self, index: int) -> Any:
-        """The concept of a sample; None where the definition has none."""
-        collected = self._collected[self._module_index, "concept"]
-        if collected is not None:
-            return collected(index)
-        if next(producers(self.pipeline.modules, self._module_index, "concept"), None) is None:
-            return None
-        return self._get_previous_item(0, "concept", index)
-
     def _key(self, index: int, variation: int) -> str:
         """The key of a sample. Raises ``SampleError`` when what it hangs on cannot be read."""
-        modules = self.pipeline.modules
-        own_file = self._path_of(index)
-
-        def read(position: int, name: str) -> Any:
-            collected = self._collected.get((position, name))
-            if collected is not None:
-                return collected(index)
-            return unwrap(modules[position])._get_previous_item(variation, name, index)
-
         try:
-            return sample_key(
-                self._shared_key,
-                self._recipe,
-                read=read,
-                content=lambda path: self._content(path, is_own=path == own_file),
-                settings=self._settings_keys.of(lambda name: read(self._module_index, name)),
-                variation=variation,
-            )
+            return self._sample_keys.of(index, variation)
         except (SampleError, UserError, CriticalError):
             raise
         except Exception as error:
             raise self._as_ours(error, "key", index) from error
-
-    def _content(self, path: str | None, *, is_own: bool) -> str:
-        """A mask that is not there counts as empty; the sample's own file must be there, and not in quarantine."""
-        if is_own:
-            return self.context.check_quarantine(str(path))
-        if not path or not Path(path).is_file():
-            return ""
-        return self.context.content_id(str(path))
 
     def _provide(self, jobs: list[Job]) -> dict[str, str]:
         """Make what the store lacks. The plain values of all that it has then, as JSON."""
@@ -455,7 +407,7 @@ class ValidatedDiskCache(DiskCache):
         self.context.skip(index, error, self._path_of(index))
 
     def _path_of(self, index: int) -> str | None:
-        return path_listed(self._collector, index)
+        return self._sample_keys.path_of(index)
 
     def _as_ours(self, error: Exception, name: str, index: int) -> Exception:
         """A foreign exception as one of ours: one sample's, or the run's."""
