@@ -11,10 +11,13 @@ from wan_fixes.cli.console import err
 
 
 @contextmanager
-def progress_bar(text: str, total: int, *, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with how much of `total` is done; the bar goes away at the end."""
+def progress_bar(text: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Callable[..., None]]:
+    """Gives a function to call with how much is done, and where it isn't known before, of how much in all.
+
+    The bar goes away at the end.
+    """
     count = DownloadColumn() if in_bytes else MofNCompleteColumn()
     columns = (TextColumn(text), BarColumn(), count, TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("", total=max(total, 1))
-        yield lambda done: progress.update(task, completed=done)
+        task = progress.add_task("", total=None if total is None else max(total, 1))
+        yield lambda done, total=None: progress.update(task, completed=done, total=total)

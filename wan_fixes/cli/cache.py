@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from wan_fixes.cli import cache_build, cache_carry, cache_gc
 from wan_fixes.cli.bars import progress_bar
-from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
+from wan_fixes.cli.console import AsJson, Debug, ExitCode, Place, as_dicts, err, out, print_json, shown, why_and_fix
 from wan_fixes.cli.places import find_run_database, find_sample_stores
 from wan_fixes.cli.tables import size_text, small_table
-from wan_fixes.errors import EntryError, UserError
+from wan_fixes.errors import UserError
 
 if TYPE_CHECKING:
     from wan_fixes.store import SampleStore
-
-Place = Annotated[Path, typer.Argument(metavar="[PRESET|FOLDER]", help="A preset, or a folder.")]
 
 app = typer.Typer(help="Look after the sample cache.", no_args_is_help=True, rich_markup_mode=None)
 app.command("build")(cache_build.build)
@@ -63,7 +61,7 @@ def verify(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
             entries = store.stats().entries
             with progress_bar("verifying", entries) as update:
                 problems = [*store.damages, *store.verify(update)]
-            answer.append({"path": str(root), "entries": entries, "problems": _as_dicts(problems)})
+            answer.append({"path": str(root), "entries": entries, "problems": as_dicts(problems)})
     wrong = [problem for cache in answer for problem in cache["problems"]]
     if as_json:
         print_json({"stores": answer, "problems": len(wrong)})
@@ -91,8 +89,8 @@ def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
             answer.append(
                 {
                     "path": str(root),
-                    "set_aside": _as_dicts(repaired.discarded),
-                    "left_alone": _as_dicts(repaired.left),
+                    "set_aside": as_dicts(repaired.discarded),
+                    "left_alone": as_dicts(repaired.left),
                     "index_was_damaged": bool(store.damages),
                     "old_indexes_deleted": repaired.old_indexes,
                     "entries": store.stats().entries,
@@ -173,10 +171,6 @@ def _last_run(place: Path) -> dict[str, Any] | None:
         return None
     rate = view.cache_hit_rate
     return {"hits": view.cache_hits, "misses": view.cache_misses, "hit_rate": rate, "miss_rate": 1 - rate}
-
-
-def _as_dicts(problems: Iterable[EntryError]) -> list[dict[str, str]]:
-    return [{"path": str(problem.path), "reason": problem.reason, "fix": problem.fix} for problem in problems]
 
 
 def _show_problems(heading: str, problems: list[dict[str, str]]) -> None:

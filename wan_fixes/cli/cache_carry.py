@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wan_fixes.cli.bars import progress_bar
-from wan_fixes.cli.console import AsJson, Debug, ExitCode, out, print_json, shown
+from wan_fixes.cli.console import AsJson, Debug, ExitCode, Place, as_dicts, out, print_json, shown
 from wan_fixes.cli.places import find_cache_folder, find_sample_stores
 from wan_fixes.cli.tables import size_text
-from wan_fixes.errors import EntryError, UserError
+from wan_fixes.errors import UserError
 
 if TYPE_CHECKING:
     from wan_fixes.store import SampleStore
 
-_Place = Annotated[Path, typer.Argument(metavar="[PRESET|FOLDER]", help="A preset, or a folder.")]
-
 
 def export_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write; never replaced when it is there.")],
-    place: _Place = Path(),
+    place: Place = Path(),
     as_json: AsJson = False,
     _debug: Debug = False,
 ) -> None:
@@ -45,7 +43,7 @@ def export_(
         with progress_bar("exporting", total, in_bytes=True) as update:
             result = export(stores, file, on_progress=update)
     if as_json:
-        refused = _as_dicts(result.refused)
+        refused = as_dicts(result.refused)
         print_json({"file": str(file), "exported": result.exported, "bytes": result.bytes, "refused": refused})
     else:
         _show_refused(f"{error.path}: {error.reason}" for error in result.refused)
@@ -56,7 +54,7 @@ def export_(
 
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `wan cache export` wrote.")],
-    place: _Place = Path(),
+    place: Place = Path(),
     as_json: AsJson = False,
     _debug: Debug = False,
 ) -> None:
@@ -74,7 +72,7 @@ def import_(
         with progress_bar("importing", size, in_bytes=True) as update:
             result = take_in(file, open_store, on_progress=update)
     if as_json:
-        refused = _as_dicts(result.refused)
+        refused = as_dicts(result.refused)
         print_json({"folder": str(folder), "imported": result.imported, "present": result.present, "refused": refused})
     else:
         _show_refused(error.reason for error in result.refused)
@@ -82,10 +80,6 @@ def import_(
         out.print(shown(f"{counts}: {folder}"), soft_wrap=True)
     if result.refused:
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _as_dicts(refused: list[EntryError]) -> list[dict[str, str]]:
-    return [{"path": str(error.path), "reason": error.reason, "fix": error.fix} for error in refused]
 
 
 def _show_refused(refused: Iterable[str]) -> None:

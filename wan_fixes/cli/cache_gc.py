@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wan_fixes.cli.bars import progress_bar
-from wan_fixes.cli.console import AsJson, Debug, out, print_json
+from wan_fixes.cli.console import AsJson, Debug, Place, out, print_json
 from wan_fixes.cli.places import find_sample_stores
 from wan_fixes.cli.tables import size_text, small_table
 
@@ -28,7 +28,7 @@ _REASONS = {
 
 
 def gc(
-    place: Annotated[Path, typer.Argument(metavar="[PRESET|FOLDER]", help="A preset, or a folder.")] = Path(),
+    place: Place = Path(),
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="TIME", help="What was not used for so long: 12h, 30d, 8w.")
     ] = "",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
 from wan_fixes.cli.tables import small_table
 
@@ -82,10 +82,8 @@ def _inspect(preset: Preset, settings: Settings) -> list[FileVerdict]:
     """Look at every file, under a bar."""
     from wan_fixes.hosts.standalone.check import check_files
 
-    columns = (TextColumn("checking clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("")
-        return check_files(preset, settings, lambda done, total: progress.update(task, completed=done, total=total))
+    with progress_bar("checking clips") as update:
+        return check_files(preset, settings, update)
 
 
 def _write_page(preset: Preset, verdicts: list[FileVerdict], spread: ClipSpread, page: Path) -> None:

@@ -66,6 +66,7 @@ def _set_up_logging(debug: bool) -> bool:
 Debug = Annotated[
     bool, typer.Option("--debug", help="Log everything, and show where an error comes from.", callback=_set_up_logging)
 ]
+Place = Annotated[Path, typer.Argument(metavar="[PRESET|FOLDER]", help="A preset, or a folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 
 
@@ -85,6 +86,11 @@ def name_within(path: str, folders: Iterable[str]) -> Text:
 def why_and_fix(reason: str, fix: str) -> Text:
     """A cell with the reason and, on a line of its own, what helps."""
     return Text("\n").join([shown(reason), *([shown(f"fix: {fix}", "dim")] if fix else [])])
+
+
+def as_dicts(problems: Iterable[WanFixesError]) -> list[dict[str, str]]:
+    """Path, reason and fix of each, for `print_json` and for tables."""
+    return [{"path": str(problem.path), "reason": problem.reason, "fix": problem.fix} for problem in problems]
 
 
 def print_json(value: Any) -> None:
