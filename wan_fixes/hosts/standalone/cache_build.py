@@ -14,7 +14,6 @@ from wan_fixes.hosts.standalone.host import EventListener, HostRun, open_run
 from wan_fixes.hosts.standalone.model import load_model
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.hosts.standalone.result import SampleRemark
-from wan_fixes.plugins import call_hooks
 from wan_fixes.settings import Settings
 
 
@@ -77,13 +76,7 @@ def build_cache(
 def _build(host: HostRun, began: float) -> BuildResult:
     preset = host.preset
     host.emit("run_started", preset=str(preset.path), workspace=str(preset.workspace_dir), config=preset.to_dict())
-    call_hooks(
-        host.plugins,
-        "onetrainer_before_model_load",
-        model_type=preset.model_type,
-        base_model=str(preset.base_model_name),
-        config=preset.to_dict(),
-    )
+    host.before_model_load()
     model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset), encoders_only=True)
     data = TrainingData(host, model, Placement(model, pick_device(preset)), Progress())
     epochs = epochs_until_all_variations(preset)

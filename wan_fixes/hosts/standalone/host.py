@@ -47,6 +47,16 @@ class HostRun:
         if self.listener is not None:
             self.listener("message", {"kind": kind, "text": text, **facts})
 
+    def before_model_load(self) -> None:
+        """Let the plugins look at the model that is about to be loaded, or refuse it."""
+        call_hooks(
+            self.plugins,
+            "onetrainer_before_model_load",
+            model_type=self.preset.model_type,
+            base_model=str(self.preset.base_model_name),
+            config=self.preset.to_dict(),
+        )
+
     def remarks(self, status: str) -> tuple[SampleRemark, ...]:
         """What was recorded of files with this status: skipped, failed, or warning."""
         records = self.database.samples(self.run.id, status)

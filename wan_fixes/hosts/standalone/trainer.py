@@ -28,7 +28,6 @@ from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.hosts.standalone.result import TrainResult
 from wan_fixes.hosts.standalone.resume import StartingPoint, find_starting_point, training_fingerprint
 from wan_fixes.hosts.standalone.steps import batch_loss, learning_rate_factor, make_optimizer, step_seed
-from wan_fixes.plugins import call_hooks
 from wan_fixes.settings import Settings
 from wan_fixes.wan.lora import adapter_state, add_lora, load_adapter_state, select_target_modules
 from wan_fixes.wan.text import encode_prompts
@@ -128,13 +127,7 @@ class _Trainer:
         preset = self.preset
         check_model_folder(preset.base_model_name, preset.variant)
         require_files(preset)
-        call_hooks(
-            self.host.plugins,
-            "onetrainer_before_model_load",
-            model_type=preset.model_type,
-            base_model=str(preset.base_model_name),
-            config=preset.to_dict(),
-        )
+        self.host.before_model_load()
         self.model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset))
         self.placement = Placement(self.model, self.device)
 
