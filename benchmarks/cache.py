@@ -2,7 +2,7 @@
 
     python benchmarks/cache.py entries [--count N]           writing and reading entries, beside torch and safetensors
     python benchmarks/cache.py start [--counts N ...]        MGDS's rows need the real mgds on the path
-    python benchmarks/cache.py overlap [--clips N]
+    python benchmarks/cache.py overlap [--clips N] [--size W H] [--device cuda]
 
 `start` makes a folder of small files and a complete cache of them (a few KB each), and starts on it again in a fresh
 process. Its table has the seconds of the modules that we replace, and of each module.
@@ -123,32 +123,17 @@ def make_folder(folder: Path, count: int) -> None:
 def run_start(folder: Path, cache: Path, *, stock: bool) -> None:
     """One start; prints the seconds of each module as JSON."""
     import torch
+    from clip_cache import Step
 
     from wan_fixes.pipeline import PipelineContext
-    from wan_fixes.pipeline.base import (
-        ConceptPipelineModule,
-        LoadingPipeline,
-        PipelineModule,
-        PipelineState,
-        RandomAccessPipelineModule,
-        SettingsPipelineModule,
-    )
+    from wan_fixes.pipeline.base import ConceptPipelineModule, LoadingPipeline, PipelineState, SettingsPipelineModule
 
-    class Encode(PipelineModule, RandomAccessPipelineModule):
-        path_in_name = "image_path"
+    def read(path: str) -> dict[str, Any]:
+        number = float(Path(path).read_text(encoding="ascii"))
+        return {"latent": torch.full((4, 16, 16), number), "crop_resolution": (64, 64)}
 
-        def length(self) -> int:
-            return int(self._get_previous_length("image_path"))
-
-        def get_inputs(self) -> list[str]:
-            return ["image_path"]
-
-        def get_outputs(self) -> list[str]:
-            return ["latent", "crop_resolution"]
-
-        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-            number = int(Path(self._get_previous_item(variation, "image_path", index)).read_text(encoding="ascii"))
-            return {"latent": torch.full((4, 16, 16), float(number)), "crop_resolution": (64, 64)}
+    encode = Step("image_path", ("latent", "crop_resolution"), read)
+    encode.path_in_name = "image_path"  # says that the file's content counts
 
     concept = {
         "path": str(folder), "name": "all", "enabled": True, "include_subdirectories": False, "loss_weight": 1.0,
@@ -156,7 +141,7 @@ def run_start(folder: Path, cache: Path, *, stock: bool) -> None:
     }  # fmt: skip
     context = PipelineContext.create(cache / "files")
     modules = _start_modules(cache, context, stock=stock)
-    modules.insert(1, Encode())
+    modules.insert(1, encode)
     first = [ConceptPipelineModule([concept]), SettingsPipelineModule({})]
     pipeline = LoadingPipeline(torch.device("cpu"), [*first, *modules], 1, 0, PipelineState(2))
     seconds: dict[str, float] = {}
@@ -177,7 +162,8 @@ def _clocked(start: Callable[..., None], name: str, seconds: dict[str, float]) -
 
 
 def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
-    names = ("concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept")
+    from clip_cache import PATH_NAMES
+
     out = ["latent", "crop_resolution", "image_path", "concept"]
     if stock:
         from mgds.OutputPipelineModule import OutputPipelineModule
@@ -187,7 +173,7 @@ def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
         from mgds.pipelineModules.VariationSorting import VariationSorting
 
         return [
-            CollectPaths(*names, [".num"], None, []),
+            CollectPaths(*PATH_NAMES, [".num"], None, []),
             DiskCache(
                 str(cache / "cache"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
                 **BALANCING,
@@ -205,7 +191,7 @@ def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
     from wan_fixes.pipeline.base import OutputPipelineModule
 
     return [
-        ValidatedCollectPaths(*names, [".num"], None, [], context=context),
+        ValidatedCollectPaths(*PATH_NAMES, [".num"], None, [], context=context),
         ValidatedDiskCache(
             str(cache / "cache"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
             context=context, **BALANCING,
@@ -238,100 +224,101 @@ def starts(counts: list[int], top: Path) -> Any:
 # Overlap
 
 
-def overlap(clips: int, top: Path) -> Any:
-    """How busy an encoder is kept that takes 1.5 times as long as a clip takes to decode: seconds and share."""
+class PacedEncoder:
+    """Takes a given time for a clip, and none of the processor's: one clip at a time, as a GPU does."""
+
+    def __init__(self, seconds: float) -> None:
+        self.spans: list[tuple[float, float]] = []
+        self._seconds = seconds
+        self._lock = threading.Lock()
+
+    def modules(self, context: Any) -> list[Any]:
+        from clip_cache import Step
+
+        return [Step("image", ("latent",), self._encode)]
+
+    def _encode(self, image: Any) -> dict[str, Any]:
+        from clip_cache import shrunk
+
+        with self._lock:
+            started = time.perf_counter()
+            time.sleep(self._seconds)
+            self.spans.append((started, time.perf_counter()))
+        return shrunk(image)
+
+
+class VaeEncoder:
+    """WAN 2.1's VAE at its released size, with random weights, in bf16 on a device."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+        from diffusers import AutoencoderKLWan
+
+        self.spans: list[tuple[float, float]] = []
+        self._vae = AutoencoderKLWan().eval().requires_grad_(False).to(device=device, dtype=torch.bfloat16)
+        encode = self._vae.encode
+
+        def clocked(picture: Any) -> Any:
+            started = time.perf_counter()
+            output = encode(picture)
+            torch.cuda.synchronize()
+            self.spans.append((started, time.perf_counter()))
+            return output
+
+        self._vae.encode = clocked
+
+    def modules(self, context: Any) -> list[Any]:
+        from clip_cache import Step
+
+        from wan_fixes.pipeline import RobustTemporalVAE
+
+        vae = RobustTemporalVAE("image", "distribution", self._vae, context=context)
+        return [vae, Step("distribution", ("latent",), lambda found: {"latent": found.mode()[0].cpu()})]
+
+
+def overlap(clips: int, top: Path, size: tuple[int, int], device: str | None) -> Any:
+    """How busy caching keeps an encoder: seconds and share, from the first encode to the end of the last.
+
+    Without a device it is one that takes 1.5 times as long as a clip takes to decode.
+    """
     from fractions import Fraction
 
-    import torch
+    from clip_cache import caching_definition, pipeline_over
     from clips import write_clip
     from painted import paint_frame
 
-    from wan_fixes.media import VIDEO_EXTENSIONS
-    from wan_fixes.pipeline import (
-        PipelineContext,
-        RobustVideoLoader,
-        SafeVideoFrameSampler,
-        ValidatedCollectPaths,
-        ValidatedDiskCache,
-        rewrite_definition,
-    )
-    from wan_fixes.pipeline.base import (
-        ConceptPipelineModule,
-        LoadingPipeline,
-        OutputPipelineModule,
-        PipelineModule,
-        PipelineState,
-        RandomAccessPipelineModule,
-        SettingsPipelineModule,
-    )
-
-    class Encode(PipelineModule, RandomAccessPipelineModule):
-        """One clip at a time, as a GPU does; it takes none of the processor's time."""
-
-        def __init__(self, seconds: float) -> None:
-            super().__init__()
-            self.seconds = seconds
-            self.lock = threading.Lock()
-            self.spans: list[tuple[float, float]] = []
-
-        def length(self) -> int:
-            return int(self._get_previous_length("image"))
-
-        def get_inputs(self) -> list[str]:
-            return ["image"]
-
-        def get_outputs(self) -> list[str]:
-            return ["latent"]
-
-        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-            image = self._get_previous_item(variation, "image", index)
-            with self.lock:
-                started = time.perf_counter()
-                time.sleep(self.seconds)
-                self.spans.append((started, time.perf_counter()))
-            return {"latent": image[:, ::4, ::8, ::8].clone()}
+    from wan_fixes.pipeline import PipelineContext
 
     folder = top / "clips"
     folder.mkdir()
-    pictures = (paint_frame(number, width=832, height=480) for number in range(100))
+    width, height = size
+    pictures = (paint_frame(number, width=width, height=height) for number in range(100))
     content = write_clip(folder / "clip000.mp4", pictures, rate=Fraction(24)).read_bytes()
     for number in range(1, clips):
         (folder / f"clip{number:03}.mp4").write_bytes(content + number.to_bytes(8, "big"))
 
-    def cached(threads: int, seconds: float) -> tuple[float, Encode]:
-        """Seconds of caching all clips, and what encoded them."""
-        place = top / f"{threads}-{seconds}"
-        context = PipelineContext.create(place / "files")
-        encode = Encode(seconds)
-        sampler = SafeVideoFrameSampler("image_path", "settings.frames", "plan", 24.0, context=context)
-        loader = RobustVideoLoader(
-            "image_path", "settings.frames", "image", dtype=torch.bfloat16, context=context, frame_plan_in_name="plan"
-        )
-        names = ("concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept")
-        definition: list[Any] = [
-            ValidatedCollectPaths(*names, VIDEO_EXTENSIONS, None, None, context=context),
-            [sampler, loader],
-            encode,
-            ValidatedDiskCache(str(place / "cache"), ["latent"], ["image_path"], context=context),
-            OutputPipelineModule(["latent", "image_path"]),
-        ]
-        rewrite_definition(definition, context)
-        concept = {"path": str(folder), "enabled": True, "include_subdirectories": False, "loss_weight": 1.0}
-        first = [ConceptPipelineModule([concept]), SettingsPipelineModule({"frames": "81"})]
-        pipeline = LoadingPipeline(torch.device("cpu"), [*first, *definition], 1, 0, PipelineState(threads))
-        spent = timed(pipeline.start_next_epoch)
-        context.close()
-        return spent, encode
+    def cached(encoder: Any, threads: int) -> tuple[float, float]:
+        """Seconds of caching all clips, and the share of them that the encoder was at work."""
+        encoder.spans.clear()
+        with tempfile.TemporaryDirectory(dir=top) as place:
+            context = PipelineContext.create(Path(place) / "files")
+            steps = encoder.modules(context)
+            definition = caching_definition(Path(place) / "cache", context, lambda _: steps)
+            spent = timed(pipeline_over(folder, definition, threads).start_next_epoch)
+            context.close()
+        spans = encoder.spans
+        return spent, sum(stop - start for start, stop in spans) / (spans[-1][1] - spans[0][0])
 
-    decoding = cached(1, 0.0)[0] / clips
+    decoding = cached(PacedEncoder(0.0), 1)[0] / clips
+    encoder = VaeEncoder(device) if device else PacedEncoder(1.5 * decoding)
+    cached(encoder, 1)  # the first calls of a GPU are slow
+    encoding = statistics.median(stop - start for start, stop in encoder.spans)
     table = table_of(
-        f"{clips} clips of 832x480, 81 frames: decoding {decoding:.2f} s each, encoding {1.5 * decoding:.2f} s",
+        f"{clips} clips of {width}x{height}, 81 frames: decoding {decoding:.2f} s each, encoding {encoding:.2f} s",
         "threads", "seconds", "encoder busy",
     )  # fmt: skip
     for threads in (1, 2, 4):
-        spent, encode = cached(threads, 1.5 * decoding)
-        begin, end = encode.spans[0][0], encode.spans[-1][1]
-        busy = sum(stop - start for start, stop in encode.spans) / (end - begin)
+        spent, busy = cached(encoder, threads)
         table.add_row(str(threads), f"{spent:.1f}", f"{busy:.0%}")
     return table
 
@@ -342,6 +329,8 @@ def main() -> None:
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--size", type=int, nargs=2, default=(832, 480), help="width and height of the clips")
+    parser.add_argument("--device", help="encode by WAN's VAE on this device, such as cuda")
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     arguments = parser.parse_args()
     if arguments.what == "run-start":
@@ -357,7 +346,7 @@ def main() -> None:
         elif arguments.what == "start":
             table = starts(arguments.counts, Path(top))
         else:
-            table = overlap(arguments.clips, Path(top))
+            table = overlap(arguments.clips, Path(top), tuple(arguments.size), arguments.device)
     Console().print(table)
 
 

@@ -70,17 +70,10 @@ _WAYS: tuple[Callable[[bytes], bytes], ...] = (
 def work(folder: Path, threads: int, memory_mb: int, *, stock: bool) -> None:
     """One epoch of caching; prints its figures as JSON."""
     import psutil
-    import torch
+    from clip_cache import Step, caching_definition, pipeline_over, shrunk
 
-    from wan_fixes.pipeline import PipelineContext, rewrite_definition
-    from wan_fixes.pipeline.base import (
-        ConceptPipelineModule,
-        LoadingPipeline,
-        PipelineModule,
-        PipelineState,
-        RandomAccessPipelineModule,
-        SettingsPipelineModule,
-    )
+    from wan_fixes.pipeline import PipelineContext
+    from wan_fixes.pipeline.scale_crop import SafeScaleCrop
     from wan_fixes.settings import Settings
 
     if sys.platform == "linux" and not stock:
@@ -88,48 +81,26 @@ def work(folder: Path, threads: int, memory_mb: int, *, stock: bool) -> None:
 
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
 
-    class Sizes(PipelineModule, RandomAccessPipelineModule):
-        def length(self) -> int:
-            return int(self._get_previous_length("image_path"))
+    made = {"scale": (HEIGHT, 853), "crop": (HEIGHT, WIDTH), "jitter": False}
+    sizes, latent = Step("image_path", tuple(made), lambda _: made), Step("image", ("latent",), shrunk)
+    with tempfile.TemporaryDirectory() as top:
+        cache = Path(top, "cache")
+        context = PipelineContext.create(Path(top, "files"), settings=Settings(decode_memory_mb=memory_mb))
 
-        def get_inputs(self) -> list[str]:
-            return ["image_path"]
+        def between(loader: Any) -> list[Any]:
+            scale_crop = SafeScaleCrop(["image"], "scale", "crop", "jitter", None, loader=loader, context=context)
+            return [sizes, scale_crop, latent]
 
-        def get_outputs(self) -> list[str]:
-            return ["scale", "crop", "jitter"]
-
-        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-            return {"scale": (HEIGHT, 853), "crop": (HEIGHT, WIDTH), "jitter": False}
-
-    class Latent(PipelineModule, RandomAccessPipelineModule):
-        def length(self) -> int:
-            return int(self._get_previous_length("image"))
-
-        def get_inputs(self) -> list[str]:
-            return ["image"]
-
-        def get_outputs(self) -> list[str]:
-            return ["latent"]
-
-        def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-            return {"latent": self._get_previous_item(variation, "image", index)[:, ::4, ::8, ::8].clone()}
-
-    concept = {"path": str(folder), "enabled": True, "include_subdirectories": False, "loss_weight": 1.0}
-    with tempfile.TemporaryDirectory() as cache:
-        context = PipelineContext.create(Path(cache, "files"), settings=Settings(decode_memory_mb=memory_mb))
-        definition = (_stock_definition if stock else _our_definition)(cache, context, Sizes(), Latent())
-        if not stock:
-            rewrite_definition(definition, context)
-        first = [ConceptPipelineModule([concept]), SettingsPipelineModule({"frames": str(FRAMES)})]
+        definition = _stock_definition(cache, sizes, latent) if stock else caching_definition(cache, context, between)
         started = time.perf_counter()
-        pipeline = LoadingPipeline(torch.device("cpu"), [*first, *definition], 1, 0, PipelineState(threads))
+        pipeline = pipeline_over(folder, definition, threads)
         ended = ""
         try:
             pipeline.start_next_epoch()
         except Exception as error:  # noqa: BLE001 - what ends MGDS at a bad clip is a figure too
             ended = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - started
-        trained = sum(1 for _ in Path(cache).rglob("*.pt" if stock else "*.safetensors"))
+        trained = sum(1 for _ in cache.rglob("*.pt" if stock else "*.safetensors"))
         figures = {
             "seconds": seconds,
             "trained": trained,
@@ -144,47 +115,22 @@ def work(folder: Path, threads: int, memory_mb: int, *, stock: bool) -> None:
     os._exit(0)  # MGDS's loader threads may go on for long
 
 
-def _our_definition(cache: str, context: Any, sizes: Any, latent: Any) -> list[Any]:
+def _stock_definition(cache: Path, sizes: Any, latent: Any) -> list[Any]:
     import torch
-
-    from wan_fixes.media import VIDEO_EXTENSIONS
-    from wan_fixes.pipeline import RobustVideoLoader, SafeVideoFrameSampler, ValidatedCollectPaths, ValidatedDiskCache
-    from wan_fixes.pipeline.base import OutputPipelineModule
-    from wan_fixes.pipeline.scale_crop import SafeScaleCrop
-
-    names = ("concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept")
-    sampler = SafeVideoFrameSampler("image_path", "settings.frames", "plan", 24.0, context=context)
-    loader = RobustVideoLoader(
-        "image_path", "settings.frames", "image", dtype=torch.bfloat16, context=context, frame_plan_in_name="plan"
-    )
-    return [
-        ValidatedCollectPaths(*names, VIDEO_EXTENSIONS, None, None, context=context),
-        sampler,
-        loader,
-        sizes,
-        SafeScaleCrop(["image"], "scale", "crop", "jitter", None, loader=loader, context=context),
-        latent,
-        ValidatedDiskCache(str(Path(cache, "cache")), ["latent"], ["image_path"], context=context),
-        OutputPipelineModule(["latent", "image_path"]),
-    ]
-
-
-def _stock_definition(cache: str, context: Any, sizes: Any, latent: Any) -> list[Any]:
-    import torch
+    from clip_cache import PATH_NAMES
     from mgds.OutputPipelineModule import OutputPipelineModule
     from mgds.pipelineModules.CollectPaths import CollectPaths
     from mgds.pipelineModules.DiskCache import DiskCache
     from mgds.pipelineModules.LoadVideo import LoadVideo
     from mgds.pipelineModules.ScaleCropImage import ScaleCropImage
 
-    names = ("concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept")
     return [
-        CollectPaths(*names, {".mp4"}, None, None),
+        CollectPaths(*PATH_NAMES, {".mp4"}, None, None),
         LoadVideo("image_path", "settings.frames", "image", 0.0, 1.0, 24, {".mp4"}, torch.bfloat16),
         sizes,
         ScaleCropImage(["image"], "scale", "crop", "jitter", "crop_offset"),
         latent,
-        DiskCache(str(Path(cache, "cache")), ["latent"], ["image_path"]),
+        DiskCache(str(cache), ["latent"], ["image_path"]),
         OutputPipelineModule(["latent", "image_path"]),
     ]
 
