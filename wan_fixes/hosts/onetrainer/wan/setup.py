@@ -188,6 +188,5 @@ def _repeated(batch: dict[str, Any], levels: int) -> dict[str, Any]:
 
 
 def _enable_checkpointing(transformer: Any, config: Any, part: Any) -> Any:
-    return enable_checkpointing(
-        transformer, config, part, config.compile, [(transformer.blocks, ["hidden_states", "encoder_hidden_states"])]
-    )
+    # Not the text: all blocks read one tensor, and what the first one has read would be away from the second.
+    return enable_checkpointing(transformer, config, part, config.compile, [(transformer.blocks, ["hidden_states"])])
