@@ -35,6 +35,8 @@ PATH_NAMES = ("concept", "path", "concept.include_subdirectories", "enabled", "i
 class Step(PipelineModule, RandomAccessPipelineModule):
     """Makes the items `gives` of the item `reads`, by `work`; as many as there are of `reads`."""
 
+    CACHE_VERSION = 1  # it makes the same of the same
+
     def __init__(self, reads: str, gives: tuple[str, ...], work: Callable[[Any], dict[str, Any]]) -> None:
         super().__init__()
         self.reads = reads

@@ -6,9 +6,11 @@ And nothing is encoded that a sound entry holds.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.files: dict[str, tuple[int, int]] = {}
         #: What a sound entry is known to hold: numbers, by cache.
         self.sound: dict[str, set[int]] = {"image": set(), "text": set()}
+        self.moment = time.time_ns() - 10**15
         self.names = (f"clip{number:03}" for number in range(1000))
 
     def teardown(self) -> None:
@@ -191,7 +194,15 @@ class CacheMachine(RuleBasedStateMachine):
 
     def write(self, name: str, number: int, caption: int) -> None:
         write_sample(self.clips, number, name, f"caption {caption}")
+        self.settle(name)
         self.files[name] = number, caption
+
+    def settle(self, name: str) -> None:
+        """As after some time: what was just written is not remembered by its time. Half of the files stay young."""
+        self.moment += 1_000_000_000
+        for path in self.paths(name):
+            if self.moment // 1_000_000_000 % 2:
+                os.utime(path, ns=(self.moment, self.moment))
 
     def pick(self, place: int) -> str:
         names = sorted(self.files)

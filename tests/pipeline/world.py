@@ -5,6 +5,8 @@ A sample is good when its latent, its hidden state, its path and its concept all
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,6 +43,8 @@ BALANCING = {
 
 class Step(PipelineModule, RandomAccessPipelineModule):
     """Turns one item into another by `work(value, variation)`; a value of None from it stands for None."""
+
+    CACHE_VERSION = 1  # it makes the same of the same
 
     def __init__(self, in_name: str, out_name: str, work: Callable[[Any, int], Any]) -> None:
         super().__init__()
@@ -82,6 +86,8 @@ def number_of_text(text: str) -> int:
 
 class Measure(PipelineModule, RandomAccessPipelineModule):
     """Sorts numbers into buckets; `settings` and the concept's image settings have their say, as in real bucketing."""
+
+    CACHE_VERSION = 1
 
     def __init__(self, buckets: int) -> None:
         super().__init__()
@@ -170,6 +176,8 @@ class World:
         text_fault: Fault = no_fault,
         settings: Mapping[str, Any] | None = None,
         image_names: tuple[str, ...] = ("latent_image",),
+        text_names: tuple[str, ...] = ("hidden",),
+        caption_path: str = "caption_path",
         guards: bool = False,
         **options: Any,
     ) -> None:
@@ -188,7 +196,7 @@ class World:
         )
         self.text_cache = ValidatedDiskCache(
             cache_dir=str(cache_dir / "text"),
-            split_names=["hidden"],
+            split_names=list(text_names),
             variations_in_name="concept.text_variations",
             variations_group_in_name=[*GROUPS, "concept.text"],
             context=context,
@@ -205,13 +213,13 @@ class World:
             LoadNumber("image_path", "image"),
             Measure(buckets),
             Step("image_path", "caption_path", lambda path, variation: str(Path(path).with_suffix(".txt"))),
-            ValidatedCaptionLoader("caption_path", "prompt", first_line_only=True, context=context),
+            ValidatedCaptionLoader(caption_path, "prompt", first_line_only=True, context=context),
             self.image_encoder,
             Tokenizer(),
             self.text_encoder,
             [self.image_cache, self.text_cache] if caching else [],
             SafeVariationSorting(
-                ["prompt", "concept"] if caching else [*made, "concept"],
+                [name for name in ("prompt", "concept") if name not in text_names] if caching else [*made, "concept"],
                 variations_group_in_name=[*GROUPS, "concept.text"],
                 context=context,
                 **BALANCING,
@@ -249,6 +257,13 @@ def write_sample(folder: Path, number: int, name: str | None = None, caption: st
     path.write_text(str(number), encoding="utf-8")
     path.with_suffix(".txt").write_text(f"caption {number}" if caption is None else caption, encoding="utf-8")
     return path
+
+
+def age(folder: Path, seconds: float = 1000.0) -> None:
+    """Let the files be so old that their times can be relied on; each later change has a later time."""
+    for path in folder.rglob("*"):
+        then = time.time_ns() - int(seconds * 1e9)
+        os.utime(path, ns=(then, then))
 
 
 def concept_over(folder: Path, **changes: Any) -> dict[str, Any]:

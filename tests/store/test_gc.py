@@ -97,9 +97,11 @@ def test_what_no_latest_start_needs_goes(store: SampleStore) -> None:
 
 
 def test_criteria_add_up(store: SampleStore) -> None:
-    needed = {key_of(number): "cats" for number in range(5)}
-    store.note_needed("a", needed, replace=True)
-    store._index.touch({key_of(3): time.time() - 9 * DAY, key_of(2): time.time() - 2 * DAY})
+    store.note_needed("a", {key_of(number): "cats" for number in (0, 1, 4)}, replace=True)
+    for number, days in ((2, 2), (3, 9)):
+        moment = time.time() - days * DAY
+        store._index.touch({key_of(number): moment})
+        store._index.note_needed(f"of {number}", {key_of(number): "dogs"}, moment, replace=True)
     sizes = {usage.key: usage.size for usage in store.usage()}
     rest = sum(sizes[key_of(number)] for number in (0, 1, 2, 4))
     planned = plan_removal([store], older_than=7 * DAY, unneeded=True, max_bytes=rest - 1)

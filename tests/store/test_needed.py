@@ -95,3 +95,12 @@ def test_a_hundred_thousand_are_noted_in_a_few_seconds(store: SampleStore) -> No
     store.note_needed("a", many, replace=True)
     assert time.perf_counter() - started < 20
     assert needed(store) == keys(0, 1, 2, 3)
+
+
+def test_what_is_needed_no_more_was_last_used_when_its_owner_was(store: SampleStore) -> None:
+    then = time.time() + 100
+    store._index.note_needed("a", {key_of(0): "cats", key_of(1): "cats"}, then, replace=True)
+    store._index.note_needed("a", {key_of(1): "cats"}, then + 100, replace=True)
+    used = {usage.key: usage.last_used for usage in store.usage()}
+    assert (used[key_of(0)], used[key_of(1)]) == (then, then + 100)
+    assert used[key_of(2)] < then

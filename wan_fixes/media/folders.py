@@ -6,8 +6,9 @@ import os
 import stat
 from collections import deque
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from wan_fixes.media.diagnosis import why_no_status
 
@@ -34,13 +35,28 @@ def is_sample(path: str | os.PathLike[str]) -> bool:
     return (is_video(path) or is_image(path)) and not Path(path).stem.endswith(MASK_POSTFIXES)
 
 
+class FileState(NamedTuple):
+    """Bytes, time of change (ns) and file id (0 where there is none): while they are the same, so is the file."""
+
+    size: int
+    mtime_ns: int
+    file_id: int
+
+
 @dataclass(frozen=True)
 class ScanResult:
-    """The regular files of a folder, sorted, and what had to be left out."""
+    """The regular files of a folder, sorted, with their states, and what had to be left out."""
 
-    files: list[Path] = field(default_factory=list)
+    #: As text: there can be 100,000 of them.
+    paths: list[str] = field(default_factory=list)
+    states: list[FileState] = field(default_factory=list)
     #: Path and reason.
     problems: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[Path]:
+        """The paths, as such."""
+        return [Path(path) for path in self.paths]
 
 
 def scan_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> ScanResult:
@@ -50,38 +66,47 @@ def scan_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> Sc
     `folder`, else by the first link. Hidden files and folders (a leading dot) are skipped. What is no regular
     file, what a link doesn't find, and folders that can't be read are reported as problems; nothing is opened.
     """
-    top = Path(folder)
-    files: list[Path] = []
-    problems: list[tuple[Path, str]] = []
+    files: list[tuple[str, FileState]] = []
+    problems: list[tuple[str, str]] = []
     entered: set[object] = set()
-    waiting = deque([top])
-    linked: deque[Path] = deque()  # after all others, so that a folder's own name wins
+    waiting = deque([os.fspath(Path(folder))])
+    linked: deque[str] = deque()  # after all others, so that a folder's own name wins
     while waiting or linked:
         current = waiting.popleft() if waiting else linked.popleft()
         try:
-            identity = _identity(current)
+            identity = _identity(Path(current))
             if identity in entered:
                 continue
             entered.add(identity)
-            with os.scandir(current) as entries:
-                names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+            with os.scandir(current) as found:
+                entries = sorted((entry for entry in found if entry.name[0] != "."), key=attrgetter("name"))
         except OSError as error:
             problems.append((current, _why(error)))
             continue
-        for name in names:
-            path = current / name
+        for entry in entries:
             try:
-                mode = path.stat().st_mode
+                status = _status(entry)
             except OSError as error:
-                problems.append((path, why_no_status(path, error).reason))
+                problems.append((entry.path, why_no_status(entry.path, error).reason))
                 continue
-            if stat.S_ISREG(mode):
-                files.append(path)
-            elif not stat.S_ISDIR(mode):
-                problems.append((path, "not a regular file but a pipe or a device"))
+            if stat.S_ISREG(status.st_mode):
+                files.append((entry.path, FileState(status.st_size, status.st_mtime_ns, status.st_ino)))
+            elif not stat.S_ISDIR(status.st_mode):
+                problems.append((entry.path, "not a regular file but a pipe or a device"))
             elif recursive:
-                (linked if path.is_symlink() else waiting).append(path)
-    return ScanResult(sorted(files, key=_sort_key), sorted(problems, key=lambda problem: _sort_key(problem[0])))
+                (linked if entry.is_symlink() else waiting).append(entry.path)
+    if len(entered) > 1:
+        files.sort(key=_sort_key)
+    return ScanResult(
+        [path for path, _ in files],
+        [state for _, state in files],
+        [(Path(path), reason) for path, reason in sorted(problems, key=_sort_key)],
+    )
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    # Windows keeps no file ids in its folders, and updates sizes and times there when it likes.
+    return os.stat(entry.path) if os.name == "nt" else entry.stat()  # noqa: PTH116
 
 
 def _identity(folder: Path) -> object:
@@ -90,8 +115,9 @@ def _identity(folder: Path) -> object:
     return (status.st_dev, status.st_ino) if status.st_ino else folder.resolve()  # some network drives number nothing
 
 
-def _sort_key(path: Path) -> tuple[str, ...]:
-    return path.parts
+def _sort_key(found: tuple[str, object]) -> list[str]:
+    """The parts of a path: a folder's files stand together, before those of another whose name goes on."""
+    return found[0].split(os.sep)  # noqa: PTH206 - of 100,000 paths
 
 
 def _why(error: OSError) -> str:

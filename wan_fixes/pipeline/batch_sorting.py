@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from wan_fixes.errors import CriticalError, NothingUsableError, SampleError
 from wan_fixes.pipeline.base import PipelineModule, SerialPipelineModule, SingleVariationRandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.disk_cache import ValidatedDiskCache
+from wan_fixes.pipeline.quiet_gc import quiet_gc
+from wan_fixes.pipeline.upstream import producers, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,10 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         self._order: list[Slot] = []
         self._bucket_of: dict[int, list[int]] = {}
 
+    def init(self, pipeline: Any, base_seed: int, module_index: int, state: Any) -> None:
+        super().init(pipeline, base_seed, module_index, state)
+        self._module_index = module_index
+
     def get_inputs(self) -> list[str]:
         return [self.resolution_in_name, *self.names]
 
@@ -113,17 +120,29 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         if not self._order:
             check_empty_epoch(self.context, self.batch_size, sum(map(len, buckets.values())))
 
+    @quiet_gc()
     def _buckets(self) -> dict[Any, list[int]]:
         buckets: dict[Any, list[int]] = {}
-        for index in range(self._get_previous_length(self.resolution_in_name)):
-            try:
-                resolution = self._get_previous_item(self.current_variation, self.resolution_in_name, index)
-            except SampleError as error:
-                logger.warning("left out of this epoch: %s", error)
-                continue
+        for index, known in enumerate(self._resolutions()):
+            resolution = known
+            if resolution is None:
+                try:
+                    resolution = self._get_previous_item(self.current_variation, self.resolution_in_name, index)
+                except SampleError as error:
+                    logger.warning("left out of this epoch: %s", error)
+                    continue
             buckets.setdefault(resolution, []).append(index)
         return buckets
 
+    def _resolutions(self) -> list[Any]:
+        """As a cache has them; None where one has to be asked for singly."""
+        nearest = next(producers(self.pipeline.modules, self._module_index, self.resolution_in_name), None)
+        cache = None if nearest is None else unwrap(self.pipeline.modules[nearest])
+        if isinstance(cache, ValidatedDiskCache):
+            return cache.plain_values(self.resolution_in_name)
+        return [None] * self._get_previous_length(self.resolution_in_name)
+
+    @quiet_gc()
     def _shuffle(self, buckets: dict[Any, list[int]]) -> list[Slot]:
         rand = self._get_rand(self.current_variation)
         pads = self.context.settings.incomplete_batches == "pad" and can_carry_weight(self.names)

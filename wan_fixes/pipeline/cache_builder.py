@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ class Job:
     """One entry to make: its key, and the (input index, variation) pairs that share it, any of which will do."""
 
     key: str
-    samples: list[tuple[int, int]] = field(default_factory=list)
+    samples: list[tuple[int, int]]
 
 
 PATIENCE_SECONDS = 1.0

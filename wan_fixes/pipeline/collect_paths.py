@@ -14,6 +14,9 @@ from wan_fixes.media import scan_folder
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fan_out import fan_out
+from wan_fixes.pipeline.known_samples import KnownSamples, known_samples
+from wan_fixes.pipeline.origins import Origin, states_by_stem, stem_of
+from wan_fixes.pipeline.quiet_gc import quiet_gc
 
 
 class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
@@ -51,10 +54,13 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self.context = context
         self.chunk_out_name: str | None = None
         self._chunks_in: Callable[[int, str], int] | None = None
-        self._samples: list[tuple[str, dict[str, Any], int]] = []
+        self._paths: list[str] = []
+        self._origins: list[Origin] = []
+        self._concepts: list[dict[str, Any]] = []
+        self._missing: set[int] = set()
 
     def length(self) -> int:
-        return len(self._samples)
+        return len(self._paths)
 
     def get_inputs(self) -> list[str]:
         return [self.concept_in_name]
@@ -67,16 +73,32 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self.chunk_out_name = chunk_out_name
         self._chunks_in = chunks_in
 
-    def start(self, variation: int) -> None:
+    @property
+    def concepts(self) -> list[dict[str, Any]]:
+        """The enabled concepts, by number."""
+        return self._concepts
+
+    @property
+    def origins(self) -> list[Origin]:
+        """Where each sample comes from, and the state of its files."""
+        return self._origins
+
+    def is_there(self, concept: int) -> bool:
+        """Whether the concept's folder is there. If not, its samples are those that the caches know."""
+        return concept not in self._missing
+
+    @quiet_gc()
+    def _list_concepts(self, variation: int, known: list[KnownSamples]) -> None:
+        self._paths, self._origins, self._concepts, self._missing = [], [], [], set()
         concepts = range(self._get_previous_length(self.concept_in_name))
         for index in tqdm(concepts, desc="enumerating sample paths"):
             concept = self._get_previous_item(variation, self.concept_in_name, index)
             if not concept[self.enabled_in_name]:
                 continue
             recursive = self._get_previous_item(variation, self.include_subdirectories_in_name, index)
+            self._concepts.append(concept)
             folder = str(concept[self.path_in_name])
-            found = [(path, concept, 0) for path in self._collect(folder, bool(recursive))]
-            if not found:
+            if not self._collect(folder, bool(recursive)) and not self._take_known(folder, known):
                 there = Path(folder).is_dir()
                 self.context.warn(
                     folder,
@@ -84,15 +106,18 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
                     "correct the concept's path, or switch the concept off",
                     type(self).__name__,
                 )
-            self._samples += found
-        files = len(self._samples)
+
+    def start(self, variation: int) -> None:
+        known = known_samples(self.pipeline.modules)
+        self._list_concepts(variation, known)
+        files = len({origin[:2] for origin in self._origins})
         self.context.event("paths_collected", f"found {files} files to train on", files=files)
         if self._chunks_in is not None:
-            self._repeat(variation, self._chunks_in)
-            samples = len(self._samples)
+            self._repeat(variation, self._chunks_in, known)
+            samples = len(self._paths)
             self.context.event("clips_chunked", f"{files} files give {samples} samples", files=files, samples=samples)
 
-    def _repeat(self, variation: int, chunks_in: Callable[[int, str], int]) -> None:
+    def _repeat(self, variation: int, chunks_in: Callable[[int, str], int], known: list[KnownSamples]) -> None:
         """List each file once for each of its chunks; one that can't be measured once: what reads it says why."""
 
         def count(path: str) -> int:
@@ -101,24 +126,63 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
             except SampleError:
                 return 1
 
-        paths = dict.fromkeys(path for path, *_ in self._samples)
-        work = fan_out(self._state.executor, count, paths, self.context.recovery.policy.max_threads)
-        bar = tqdm(work, total=len(paths), desc="counting chunks", unit="clip")
-        chunks = {path: future.result() for path, future in bar}
-        self._samples = [(path, concept, chunk) for path, concept, _ in self._samples for chunk in range(chunks[path])]
+        counted = [known[0].chunks(number) if known else {} for number in range(len(self._concepts))]
+        chunks: dict[str, int] = {}
+        unknown: dict[str, None] = {}
+        for path, origin in zip(self._paths, self._origins, strict=True):
+            number = counted[origin.concept].get((origin.name, origin.state), 0)
+            if number:
+                chunks[path] = number
+            elif self.is_there(origin.concept):
+                unknown[path] = None
+        work = fan_out(self._state.executor, count, unknown, self.context.recovery.policy.max_threads)
+        bar = tqdm(work, total=len(unknown), desc="counting chunks", unit="clip")
+        chunks |= {path: future.result() for path, future in bar}
+        listed = []
+        for path, origin in zip(self._paths, self._origins, strict=True):
+            each = range(chunks[path]) if self.is_there(origin.concept) else [origin.chunk]
+            listed += [(path, origin._replace(chunk=chunk)) for chunk in each]
+        self._paths, self._origins = [path for path, _ in listed], [origin for _, origin in listed]
 
-    def _collect(self, folder: str, recursive: bool) -> list[str]:
+    def _collect(self, folder: str, recursive: bool) -> int:
+        """List the files of the latest concept; returns how many there are."""
         result = scan_folder(folder, recursive=recursive)
         for path, reason in result.problems:
             if Path(path).suffix.lower() in self.extensions or not Path(path).suffix:
                 fix = "restore it, make it readable, or take it out of the folder"
                 error = SampleError("left out", path=path, reason=reason, fix=fix, module=type(self).__name__)
                 self.context.skip(None, error)
-        return [path for path in map(os.fspath, result.files) if self._is_wanted(path)]
+        states = states_by_stem(result)
+        number = len(self._concepts) - 1
+        below = len(os.path.join(Path(folder), ""))  # noqa: PTH118 - its separator too, where the folder brings none
+        wanted = [path for path in result.paths if self._is_wanted(path)]
+        self._paths += wanted
+        self._origins += [
+            Origin(number, path[below:].replace(os.sep, "/"), 0, states[stem_of(path)]) for path in wanted
+        ]
+        return len(wanted)
+
+    def _take_known(self, folder: str, known: list[KnownSamples]) -> int:
+        """List what the caches know of the latest concept, whose folder is not there; returns how many samples.
+
+        So a cache that was carried here is trained on without its sources.
+        """
+        number = len(self._concepts) - 1
+        if Path(folder).is_dir():
+            return 0
+        self._missing.add(number)
+        listed = next(filter(None, (samples.listing(number) for samples in known)), [])
+        self._paths += [os.path.join(folder, origin.name.replace("/", os.sep)) for origin in listed]  # noqa: PTH118
+        self._origins += listed
+        if listed:
+            message = f"{folder} does not exist: {len(listed)} samples are taken from the cache"
+            self.context.event("sources_missing", message, folder=folder, samples=len(listed))
+        return len(listed)
 
     def _is_wanted(self, path: str) -> bool:
-        extension = os.path.splitext(path)[1]  # noqa: PTH122 - of 100,000 names
-        stem = path.removesuffix(extension)
+        if path[path.rfind(".") :].lower() not in self.extensions:  # most of what is not: captions
+            return False
+        stem, extension = os.path.splitext(path)  # noqa: PTH122 - of 100,000 names
         return (
             extension.lower() in self.extensions
             and (not self.include_postfix or stem.endswith(self.include_postfix))
@@ -126,6 +190,6 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         )
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
-        path, concept, chunk = self._samples[index]
-        item = {self.path_out_name: path, self.concept_out_name: concept}
-        return item | {self.chunk_out_name: chunk} if self.chunk_out_name else item
+        origin = self._origins[index]
+        item = {self.path_out_name: self._paths[index], self.concept_out_name: self._concepts[origin.concept]}
+        return item | {self.chunk_out_name: origin.chunk} if self.chunk_out_name else item

@@ -165,6 +165,16 @@ def weight_hash(network: torch.nn.Module) -> str:
     return _weight_hashes[network]
 
 
+def wiring_of(module: Any) -> dict[str, Any]:
+    """What the constructor was told, item names and all: it decides how one module's items reach another."""
+    settings = {
+        name: _describe(value)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name not in _STATE_ATTRIBUTES and not isinstance(value, torch.nn.Module)
+    }
+    return {"type": type(module).__name__, "version": getattr(module, "CACHE_VERSION", 1), "settings": settings}
+
+
 def _configuration(module: Any) -> dict[str, Any]:
     """What the constructor was told, as far as it shapes the result: item names and state do not."""
     settings = {

@@ -147,6 +147,14 @@ class GroupPlan:
         turn, position = divmod(local, len(group.indices))
         return Location(number, turn, position, group.indices[position])
 
+    def order(self, epoch: int) -> Iterator[tuple[int, int]]:
+        """The (input index, variation) pair at each output index of `epoch`, as `locate` finds them one by one."""
+        for group in self.groups:
+            count, size = group.output_count(), len(group.indices)
+            for local in range(epoch * count, (epoch + 1) * count):
+                turn, position = divmod(local, size)
+                yield group.indices[position], turn % group.variations
+
     def needed(self, epoch: int) -> Iterator[tuple[int, int]]:
         """The (input index, variation) pairs that the passes of `epoch` touch, whole passes at a time."""
         for group in self.groups:

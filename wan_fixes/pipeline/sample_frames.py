@@ -13,6 +13,7 @@ from wan_fixes.media import VIDEO_EXTENSIONS, FramePlan, VideoMetadata, count_ch
 from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fan_out import fan_out
+from wan_fixes.pipeline.known_samples import known_samples
 
 
 class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
@@ -66,8 +67,13 @@ class SafeVideoFrameSampler(PipelineModule, RandomAccessPipelineModule):
         return [self.frame_plan_out_name]
 
     def start(self, variation: int) -> None:
-        """Measure every clip in the pipeline's threads and drop those that cannot serve."""
-        indices = range(self.length())
+        """Measure the clips in the pipeline's threads and drop those that cannot serve.
+
+        Not those that are cached and have not changed since.
+        """
+        behind = [known for known in known_samples(self.pipeline.modules) if known.depends_on(self)]
+        unchanged = set.intersection(*(known.indices() for known in behind)) if behind else set()
+        indices = [index for index in range(self.length()) if index not in unchanged]
         at_once = self.context.recovery.policy.max_threads
         work = fan_out(self._state.executor, lambda index: self.plan(variation, index), indices, at_once)
         for index, future in tqdm(work, total=len(indices), desc="checking clips", unit="clip"):

@@ -30,17 +30,23 @@ class SampleKeys:
         #: Reads the concept of a sample from the collector; None where another module makes it, or none does.
         self.read_concept = self._collected[at, "concept"]
         self._shared = ""
+        #: Whether a value (a prompt, not only files) decides a key: it may have been drawn by a sample's index.
+        self.reads_values = any(self._collected[place] is None for place in self._recipe.values)
+
+    def shared(self) -> str:
+        """The part of the key that all samples have in common; the first time the encoders' weights are hashed."""
+        self._shared = self._shared or make_key(self._recipe.key_parts(self._cached_names))
+        return self._shared
 
     def of(self, index: int, variation: int) -> str:
-        """The key of a sample; the first one hashes the encoders' weights. Raises what reading its parts raises."""
-        self._shared = self._shared or make_key(self._recipe.key_parts(self._cached_names))
+        """The key of a sample. Raises what reading its parts raises."""
         own_file = self.path_of(index)
 
         def read(position: int, name: str) -> Any:
             return self._read(position, name, index, variation)
 
         return sample_key(
-            self._shared,
+            self.shared(),
             self._recipe,
             read=read,
             content=lambda path: self._content(path, is_own=path == own_file),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from wan_fixes.pipeline.base import RandomAccessPipelineModule
@@ -55,6 +55,22 @@ def producers(modules: list[Any], before: int, name: str) -> Iterator[int]:
                 return
 
 
+def all_producers(modules: list[Any], before: int, names: Iterable[str]) -> list[int]:
+    """Indices of all modules that have a part in `names`, as the module at index `before` sees them, in order."""
+    found: set[int] = set()
+    seen: set[tuple[int, str]] = set()
+    waiting = [(before, name) for name in names]
+    while waiting:
+        place = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        for index in producers(modules, *place):
+            found.add(index)
+            waiting += [(index, read) for read in input_names(modules[index])]
+    return sorted(found)
+
+
 def collector(modules: list[Any], before: int) -> Any:
     """The nearest collector upstream, without its guard, or None."""
     return next((unwrap(module) for module in reversed(modules[:before]) if is_collector(module)), None)
@@ -99,9 +115,14 @@ def keeps_the_order(modules: list[Any], before: int) -> bool:
     for module in reversed(modules[:before]):
         if is_collector(module):
             return True
-        if not isinstance(module, RandomAccessPipelineModule) or _group_names(module):
+        if reorders(module):
             return False
     return False
+
+
+def reorders(module: Any) -> bool:
+    """Whether a module has an order of its own, in which an index means another sample than before it."""
+    return not isinstance(module, RandomAccessPipelineModule) or bool(_group_names(module))
 
 
 def all_group_names(modules: list[Any], before: int) -> list[str]:

@@ -18,7 +18,7 @@ import xxhash
 
 from wan_fixes.store.database import Database
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 KEYS_PER_QUERY = 500  # older SQLite takes at most 999 parameters
 
 _SCHEMA = """
@@ -31,12 +31,14 @@ CREATE TABLE discarded (
 );
 CREATE TABLE needed (
     owner TEXT NOT NULL, key TEXT NOT NULL, concept TEXT NOT NULL, PRIMARY KEY (owner, key)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE owners (owner TEXT PRIMARY KEY, needs TEXT NOT NULL, last_used REAL NOT NULL) WITHOUT ROWID
 """
 
 
 _INSERT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_DISCARDED = "INSERT INTO discarded (key, file, reason, time) VALUES (?, ?, ?, ?)"
+_UPDATE_USED = "UPDATE entries SET last_used = max(last_used, ?) WHERE key = ?"
 _INSERT_NEEDED = "INSERT OR REPLACE INTO needed VALUES (?, ?, ?)"
 
 
@@ -153,27 +155,38 @@ class Index:
 
         With `replace`, nothing else is needed by it any more. Only what differs is written.
         """
+        needs = xxhash.xxh3_128_hexdigest("\n".join(f"{key} {name}" for key, name in concepts.items()).encode())
 
         def work(connection: sqlite3.Connection) -> None:
-            known = dict(connection.execute("SELECT key, concept FROM needed WHERE owner = ?", (owner,)))
-            new = [(owner, key, concept) for key, concept in concepts.items() if known.get(key) != concept]
-            old = [(owner, key) for key in known.keys() - concepts.keys()] if replace else []
-            # sorted as the tables are: pages are then written once
-            connection.executemany("DELETE FROM needed WHERE owner = ? AND key = ?", sorted(old))
-            connection.executemany(_INSERT_NEEDED, sorted(new))
-            used = "UPDATE entries SET last_used = ? WHERE key IN (SELECT key FROM needed WHERE owner = ?)"
-            connection.execute(used, (moment, owner))
+            then, used = connection.execute(
+                "SELECT needs, last_used FROM owners WHERE owner = ?", (owner,)
+            ).fetchone() or ("", 0.0)
+            if not replace or then != needs:
+                known = dict(connection.execute("SELECT key, concept FROM needed WHERE owner = ?", (owner,)))
+                new = [(owner, key, concept) for key, concept in concepts.items() if known.get(key) != concept]
+                old = sorted(known.keys() - concepts.keys()) if replace else []
+                # sorted as the tables are: pages are then written once
+                connection.executemany(_UPDATE_USED, [(used, key) for key in old])
+                connection.executemany("DELETE FROM needed WHERE owner = ? AND key = ?", [(owner, key) for key in old])
+                connection.executemany(_INSERT_NEEDED, sorted(new))
+            row = (owner, needs if replace else "", moment)
+            connection.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?)", row)
 
         self.database.write(work)
 
     def usage(self, keys: Sequence[str] | None = None) -> list[Usage]:
-        """All entries, or those of at most `KEYS_PER_QUERY` keys; the least recently used first."""
+        """All entries, or those of at most `KEYS_PER_QUERY` keys; the least recently used first.
+
+        What an owner needs counts as used when the owner was.
+        """
         chosen = "" if keys is None else f"AND key IN ({','.join('?' * len(keys))}) "
         rows = self.database.read(
             lambda c: c.execute(
-                "SELECT key, size, last_used, key IN (SELECT key FROM needed) FROM entries "
+                "WITH owned AS (SELECT key, max(last_used) AS used FROM needed JOIN owners USING (owner) GROUP BY key) "
+                "SELECT key, size, max(last_used, coalesce(used, 0.0)) AS latest, used IS NOT NULL "
+                "FROM entries LEFT JOIN owned USING (key) "
                 "WHERE typeof(key) = 'text' AND typeof(size) = 'integer' AND typeof(last_used) = 'real' "
-                f"{chosen}ORDER BY last_used, key",
+                f"{chosen}ORDER BY latest, key",
                 keys or (),
             ).fetchall()
         )

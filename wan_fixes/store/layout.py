@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from wan_fixes.errors import EntryError
+from wan_fixes.store.keys import STAMP_SECONDS
 from wan_fixes.store.payload import FORMAT_VERSION
 
 SUFFIX: Final = ".safetensors"
@@ -27,11 +30,12 @@ class Layout:
         self.temporary = self.folder / "tmp"
         self.quarantine = self.folder / "quarantine"
         self.making = self.folder / "making"
+        self.manifests = self.folder / "manifests"
         self.index = self.folder / "index.sqlite"
 
     def make_folders(self) -> None:
         """Make what is not there. Raises OSError."""
-        for folder in (self.entries, self.temporary, self.quarantine, self.making):
+        for folder in (self.entries, self.temporary, self.quarantine, self.making, self.manifests):
             folder.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, key: str) -> Path:
@@ -44,6 +48,26 @@ class Layout:
         """The key of the entry that belongs at this path, or None where none does."""
         key = path.name.removesuffix(SUFFIX)
         return key if KEY.fullmatch(key) and path == self.path_of(key) else None
+
+    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """The bytes of the files of those of `keys` that have one."""
+        by_folder: dict[str, set[str]] = {}
+        for key in keys:
+            by_folder.setdefault(key[:2], set()).add(key + SUFFIX)
+        found: dict[str, int] = {}
+        for folder, names in by_folder.items():
+            with contextlib.suppress(OSError), os.scandir(self.entries / folder) as entries:
+                for entry in entries:
+                    if entry.name in names and entry.is_file(follow_symlinks=False):
+                        found[entry.name[: -len(SUFFIX)]] = entry.stat(follow_symlinks=False).st_size
+        return found
+
+    def times(self) -> dict[str, int]:
+        """When a file last came into or went out of each folder of entries (ns), where that was not just now."""
+        settled = (time.time() - STAMP_SECONDS) * 1e9
+        with os.scandir(self.entries) as folders:
+            found = {folder.name: folder.stat(follow_symlinks=False).st_mtime_ns for folder in folders}
+        return {name: mtime_ns for name, mtime_ns in found.items() if mtime_ns < settled}
 
     def files(self) -> Iterator[Path]:
         """Everything in the folders of the entries, in order."""

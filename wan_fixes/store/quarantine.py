@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from wan_fixes.store.database import Database
 
 _SCHEMA = """
@@ -67,15 +69,23 @@ class Quarantine:
         What another process adds is noticed within a second.
         """
         with self._lock:
-            if time.monotonic() > self._known_until:
-                rows = self._database.read(
-                    lambda connection: connection.execute(
-                        "SELECT path, content, reason FROM files ORDER BY added"
-                    ).fetchall()
-                )
-                self._known = {(b"" if found else name, found): reason for name, found, reason in rows}
-                self._known_until = time.monotonic() + _KNOWN_SECONDS
-            return self._known.get((b"", content) if content else (_encode(path), _UNREADABLE))
+            return self._current().get((b"", content) if content else (_encode(path), _UNREADABLE))
+
+    def digest(self) -> str:
+        """A hash of which files are on the list: it changes when one is added or forgotten."""
+        with self._lock:
+            return xxhash.xxh3_128_hexdigest(repr(sorted(self._current())).encode())
+
+    def _current(self) -> dict[tuple[bytes, str], str]:
+        if time.monotonic() > self._known_until:
+            rows = self._database.read(
+                lambda connection: connection.execute(
+                    "SELECT path, content, reason FROM files ORDER BY added"
+                ).fetchall()
+            )
+            self._known = {(b"" if found else name, found): reason for name, found, reason in rows}
+            self._known_until = time.monotonic() + _KNOWN_SECONDS
+        return self._known
 
     def entries(self) -> list[QuarantineEntry]:
         """The whole list, oldest first."""

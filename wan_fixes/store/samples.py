@@ -19,6 +19,7 @@ from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
 from wan_fixes.store.index import Discarded, Index, Row, Usage
 from wan_fixes.store.layout import KEY, SUFFIX, Layout, other_versions
 from wan_fixes.store.making import Making
+from wan_fixes.store.manifest import Manifest, read_manifest, write_manifest
 from wan_fixes.store.payload import Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
 
@@ -236,6 +237,22 @@ class SampleStore:
                 else:
                     there[key] = values_json
         return there
+
+    def sizes(self, keys: Iterable[str]) -> dict[str, int]:
+        """The bytes of the files of those of `keys` that have one. Nothing is opened."""
+        return self._layout.sizes(keys)
+
+    def folder_times(self) -> dict[str, int]:
+        """When an entry last came or went, by the first two digits of the keys (ns); not where that was just now."""
+        return self._layout.times()
+
+    def read_manifest(self, identity: str) -> Manifest | None:
+        """The list of samples that was written under this identity, or None where there is no sound one."""
+        return read_manifest(self._layout.manifests, identity)
+
+    def write_manifest(self, identity: str, manifest: Manifest) -> None:
+        """Write a list of samples in place of the last one. Raises CriticalError when the disk is full."""
+        write_manifest(self._layout.manifests, identity, manifest.to_bytes(), self._layout.temporary)
 
     def _is_as_its_row(self, row: Row) -> bool:
         try:

@@ -1,0 +1,288 @@
+"""What a cache knows of its samples from the last start: keys and plain values, without looking at what is unchanged.
+
+A sample is unchanged while its file and those that go by its name are in the same state, under the same settings,
+modules and encoders. What is known serves three purposes: an unchanged sample costs a start next to nothing, its clip
+is not measured again, and where its concept's folder is not there at all it is trained from the cache alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+from wan_fixes.errors import CriticalError
+from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.fingerprint import wiring_of
+from wan_fixes.pipeline.origins import Origin, shared_state, stem_of
+from wan_fixes.pipeline.quiet_gc import quiet_gc
+from wan_fixes.pipeline.sample_keys import SampleKeys
+from wan_fixes.pipeline.upstream import all_producers, collector, from_collector, reorders, unwrap
+from wan_fixes.store import SampleStore, make_key
+from wan_fixes.store.manifest import Manifest, SampleRow, is_carried
+
+logger = logging.getLogger(__name__)
+
+# For the state of a sample of which files are read that do not go by its name: nothing tells that those are the same.
+_READS_OTHERS = "-"
+# Packages whose modules give what their settings, their inputs and the files that they name make of a sample, and
+# nothing else. Others say so by a CACHE_VERSION.
+_PURE_PACKAGES = ("mgds", "modules", "wan_fixes")
+# Fields of a concept that say where its files lie, what it is called, and what a host counted in its folder.
+_PLACES = {"path", "prompt_path", "name", "concept_stats"}
+# Settings that decide what a sample is made of, and are not among the attributes of the modules.
+_SETTINGS = ("missing_captions", "max_pixels_per_frame")
+
+
+class KnownSamples:
+    """Of the cache at index `at` of a pipeline's `modules`. Made before any module has started.
+
+    Parameters
+    ----------
+    seed:
+        The pipeline's own.
+    """
+
+    def __init__(
+        self,
+        store: SampleStore,
+        sample_keys: SampleKeys,
+        cached_names: list[str],
+        modules: list[Any],
+        at: int,
+        seed: int,
+        context: PipelineContext,
+    ) -> None:
+        self._store = store
+        self._sample_keys = sample_keys
+        self._modules = modules
+        self._at = at
+        self._context = context
+        self._collector = collector(modules, at)
+        producing = {index: unwrap(modules[index]) for index in all_producers(modules, at, cached_names)}
+        self._producing = list(producing.values())
+        self._is_usable = (
+            hasattr(self._collector, "origins")
+            and all(map(_is_pure, self._producing))
+            and not any(reorders(modules[index]) for index in producing)
+        )
+        self._wiring = {"modules": [_wiring(module) for module in self._producing], "seeds": [seed, context.seed]}
+        self._path_names = [(index, module.path_in_name) for index, module in producing.items() if _reads_file(module)]
+        self._identity = ""
+        self._manifest: Manifest | None = None
+        self._rows: dict[tuple[int, str, int], SampleRow] = {}
+        self._same: dict[int, SampleRow] | None = None
+        self._digest = ""
+
+    # What is known
+
+    def depends_on(self, module: Any) -> bool:
+        """Whether what this module gives goes into the cache."""
+        return any(producing is module for producing in self._producing)
+
+    def listing(self, concept: int) -> list[Origin]:
+        """The samples of a concept whose folder is not there."""
+        manifest = self._known()
+        if concept >= len(manifest.concepts):
+            return []
+        return [Origin(concept, row.name, row.chunk, row.state) for row in manifest.concepts[concept]]
+
+    def chunks(self, concept: int) -> dict[tuple[str, str], int]:
+        """How many samples the files of a concept give, by name and state."""
+        counts: dict[tuple[str, str], int] = {}
+        manifest = self._known()
+        for row in manifest.concepts[concept] if concept < len(manifest.concepts) else []:
+            if row.state:
+                counts[row.name, row.state] = counts.get((row.name, row.state), 0) + 1
+        return counts
+
+    def indices(self) -> set[int]:
+        """The samples that are unchanged, and have an entry."""
+        return {index for index, row in self._unchanged().items() if row.keys}
+
+    @quiet_gc()
+    def keys(self) -> dict[tuple[int, int], str]:
+        """The keys of the unchanged samples, by index and variation."""
+        return {
+            (index, variation): key for index, row in self._unchanged().items() for variation, key in row.keys.items()
+        }
+
+    def present(self, keys: Iterable[str]) -> dict[str, str]:
+        """The plain values (JSON) of those entries that are there as they were known. Nothing of them is opened.
+
+        Where no entry came or went since, none is asked for: one that was spoilt in its place is found when it is read.
+        """
+        known = self._known().entries
+        wanted = {key: known[key] for key in keys if key in known}
+        times, then = self._store.folder_times(), self._known().folder_times
+        quiet = {folder for folder, time in times.items() if time == then.get(folder)}
+        sizes = self._store.sizes(key for key in wanted if key[:2] not in quiet)
+        return {key: values for key, (size, values) in wanted.items() if key[:2] in quiet or sizes.get(key) == size}
+
+    def _unchanged(self) -> dict[int, SampleRow]:
+        """The samples that are as they were, by index. The pipeline lists its files once, so this is seen once."""
+        if self._same is None:
+            self._digest = self._context.quarantine.digest()
+            self._same = self._find_unchanged() if self._known().quarantine == self._digest else {}
+        return self._same
+
+    @quiet_gc()
+    def _find_unchanged(self) -> dict[int, SampleRow]:
+        manifest = self._known()
+        if len(manifest.concepts) != len(self._collector.concepts):
+            return {}
+        missing = [not self._collector.is_there(number) for number in range(len(manifest.concepts))]
+        same = [bool(extra) and extra == self._shared(number) for number, extra in enumerate(manifest.extras)]
+        # Where the text decides the key, it may have been drawn by the sample's index.
+        by_index = self._sample_keys.reads_values
+        found = {}
+        for index, origin in enumerate(self._collector.origins):
+            row = self._rows.get(origin[:3])
+            if row is None:
+                continue
+            is_same = row.state and row.state == origin.state and same[origin.concept]
+            if missing[origin.concept] or (is_same and (row.index == index or not by_index)):
+                found[index] = row
+        return found
+
+    @quiet_gc()
+    def _read(self) -> Manifest | None:
+        return self._store.read_manifest(self._name()) if self._is_usable else None
+
+    def _known(self) -> Manifest:
+        if self._manifest is None:
+            self._manifest = self._take(self._read() or Manifest())
+        return self._manifest
+
+    def _take(self, manifest: Manifest) -> Manifest:
+        rows = ((number, row) for number, rows in enumerate(manifest.concepts) for row in rows)
+        self._rows = {(number, row.name, row.chunk): row for number, row in rows}
+        return manifest
+
+    def _name(self) -> str:
+        """Which set of settings this is; the first time the encoders' weights are hashed for it."""
+        if not self._identity:
+            settings = asdict(self._context.settings)
+            rules = {name: settings[name] for name in _SETTINGS}
+            self._identity = make_key({"shared": self._sample_keys.shared(), "rules": rules, **self._wiring})
+        return self._identity
+
+    def _shared(self, concept: int) -> str:
+        """The state of the files that a concept names itself: a list of prompts for all its samples."""
+        names = [name for _, name in self._path_names if name.startswith("concept.")]
+        values = [_field(self._collector.concepts[concept], name) for name in names]
+        return shared_state([str(value) for value in values if value])
+
+    # What is to be known
+
+    @quiet_gc()
+    def remember(self, keys: Mapping[tuple[int, int], str], values: Mapping[str, str]) -> None:
+        """Write down the samples that have entries: `keys` by index and variation, their `values` by key.
+
+        What the last list has of samples that are unchanged is kept. A full disk does not matter.
+        """
+        if not self._is_usable:
+            return
+        digest = self._context.quarantine.digest()
+        known = self._unchanged() if digest == self._digest else {}
+        by_index: dict[int, dict[int, str]] = {}
+        for (index, variation), key in keys.items():
+            if key in values:
+                by_index.setdefault(index, {})[variation] = key
+        times = self._store.folder_times()  # before the entries are looked at
+        if not self._differs(by_index, known) and times.items() <= self._known().folder_times.items():
+            return
+        sizes = self._store.sizes(values)
+        concepts: list[list[SampleRow]] = [[] for _ in self._collector.concepts]
+        entries: dict[str, tuple[int, str]] = {}
+        for index, origin in enumerate(self._collector.origins):
+            before = known[index].keys if index in known else {}
+            row = SampleRow(origin.name, origin.chunk, origin.state, index, before | by_index.get(index, {}))
+            if not row.keys or not is_carried(origin.name):
+                continue
+            if index in known:
+                row.state = known[index].state
+            elif not self._reads_only_its_own(index):
+                row.state = _READS_OTHERS
+            concepts[origin.concept].append(row)
+            for key in row.keys.values():
+                if key in sizes:
+                    entries[key] = sizes[key], values[key]
+        extras = [self._extra(number) for number in range(len(concepts))]
+        self._write(Manifest(concepts, extras, entries, digest, times))
+        self._same = {row.index: row for rows in concepts for row in rows}
+        self._digest = digest
+
+    def _extra(self, concept: int) -> str:
+        if self._collector.is_there(concept):
+            return self._shared(concept)
+        return self._known().extras[concept]
+
+    def _differs(self, keys: Mapping[int, dict[int, str]], known: Mapping[int, SampleRow]) -> bool:
+        origins = self._collector.origins
+        for index, own in keys.items():
+            row = known.get(index) or self._rows.get(origins[index][:3])
+            if row is None or not own.items() <= row.keys.items():
+                if is_carried(origins[index].name):
+                    return True
+            elif index not in known and row.state != _READS_OTHERS and (row.state or origins[index].state):
+                return True
+        return not self._rows.keys() <= {origin[:3] for origin in origins}  # some are gone
+
+    def _reads_only_its_own(self, index: int) -> bool:
+        """Whether every file that is read for a sample goes by its name: then its state is that of all of them."""
+        own = stem_of(str(self._sample_keys.path_of(index)))
+        for position, name in self._path_names:
+            if name.startswith("concept."):
+                continue
+            listed = from_collector(self._modules, position, name)
+            module = unwrap(self._modules[position])
+            path = listed(index) if listed else module._get_previous_item(0, name, index)
+            if path and stem_of(str(path)) != own:
+                return False
+        return True
+
+    def _write(self, manifest: Manifest) -> None:
+        self._manifest = self._take(manifest)
+        try:
+            self._store.write_manifest(self._name(), manifest)
+        except CriticalError as error:
+            logger.warning("the list of samples is not written: %s", error)
+
+
+def known_samples(modules: list[Any]) -> list[KnownSamples]:
+    """Those of the validated caches in a pipeline, in order."""
+    found = (getattr(unwrap(module), "known_samples", None) for module in modules)
+    return [known for known in found if isinstance(known, KnownSamples)]
+
+
+def _is_pure(module: Any) -> bool:
+    kind = type(module)
+    return kind.__module__.split(".")[0] in _PURE_PACKAGES or hasattr(kind, "CACHE_VERSION")
+
+
+def _wiring(module: Any) -> dict[str, Any]:
+    """Of the concepts, what may shape a sample: not where its files lie, which differs from machine to machine."""
+    if not hasattr(module, "concepts"):
+        return wiring_of(module)
+    concepts = [_without_places(concept) for concept in module.concepts]
+    return {"type": type(module).__name__, "concepts": wiring_of(SimpleNamespace(concepts=concepts))}
+
+
+def _without_places(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _without_places(part) for name, part in value.items() if name not in _PLACES}
+
+
+def _reads_file(module: Any) -> bool:
+    return isinstance(getattr(module, "path_in_name", None), str) and not hasattr(module, "path_out_name")
+
+
+def _field(concept: Mapping[str, Any], name: str) -> Any:
+    value: Any = {"concept": concept}
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

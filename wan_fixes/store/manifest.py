@@ -1,0 +1,212 @@
+"""The list of a cache's samples: what each was made of, and which entries it has.
+
+With it a start need not look at what has not changed, and a training needs no sources that are not there. It is made
+anew when it is lost: the entries are the truth. A manifest that came with an archive is data from elsewhere: it is
+checked whole before any of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import xxhash
+
+from wan_fixes.errors import EntryError
+from wan_fixes.store.atomic import write_atomic
+from wan_fixes.store.layout import KEY
+
+MANIFEST_SUFFIX: Final = ".json"
+MAX_BYTES: Final = 1 << 30
+"""More than any has: 100,000 samples take some 20 MB."""
+KEPT: Final = 16
+"""So many of a store's manifests stay, the latest: each belongs to one set of settings."""
+
+_FORMAT: Final = 1
+_IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
+_FORBIDDEN: Final = re.compile(r"[\0\\]|^/|^[A-Za-z]:|(^|/)\.{1,2}(/|$)|//")
+
+
+@dataclass(slots=True)
+class SampleRow:
+    """One sample of a concept.
+
+    Attributes
+    ----------
+    name:
+        Its file below the concept's folder, with ``/`` between the parts.
+    chunk:
+        Which of the file's samples it is, from 0.
+    state:
+        Of the file and of those that go by its name; "" when it was not to be relied on.
+    index:
+        Its place among all samples.
+    keys:
+        Its entries, by variation.
+    """
+
+    name: str
+    chunk: int
+    state: str
+    index: int
+    keys: dict[int, str]
+
+
+@dataclass(slots=True)
+class Manifest:
+    """What one cache has of its samples, concept by concept.
+
+    Attributes
+    ----------
+    concepts:
+        The samples of each enabled concept.
+    extras:
+        For each concept the state of the files that all its samples share.
+    entries:
+        Bytes and plain values (JSON) of the entries that the samples have, by key.
+    quarantine:
+        What the list of bad files was then.
+    folder_times:
+        When an entry last came or went, by the first two digits of the keys (ns): since then all are there.
+    """
+
+    concepts: list[list[SampleRow]] = field(default_factory=list)
+    extras: list[str] = field(default_factory=list)
+    entries: dict[str, tuple[int, str]] = field(default_factory=dict)
+    quarantine: str = ""
+    folder_times: dict[str, int] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """A line with a checksum, and JSON."""
+        concepts = []
+        for extra, rows in zip(self.extras, self.concepts, strict=True):
+            variations = sorted({variation for row in rows for variation in row.keys})
+            concepts.append(
+                {
+                    "extra": extra,
+                    "names": [row.name for row in rows],
+                    "chunks": [row.chunk for row in rows],
+                    "states": [row.state for row in rows],
+                    "indices": [row.index for row in rows],
+                    "keys": {str(number): [row.keys.get(number, "") for row in rows] for number in variations},
+                }
+            )
+        content = {
+            "format": _FORMAT,
+            "quarantine": self.quarantine,
+            "folder_times": self.folder_times,
+            "concepts": concepts,
+            "entries": {
+                "keys": list(self.entries),
+                "sizes": [size for size, _ in self.entries.values()],
+                "values": [values for _, values in self.entries.values()],
+            },
+        }
+        body = json.dumps(content, separators=(",", ":")).encode("ascii")
+        return xxhash.xxh3_128_hexdigest(body).encode("ascii") + b"\n" + body
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read what `Manifest.to_bytes` wrote. Raises ValueError for anything else, as far as a checksum can tell."""
+    checksum, _, body = data.partition(b"\n")
+    if xxhash.xxh3_128_hexdigest(body).encode("ascii") != checksum:
+        raise ValueError("its checksum is not that of its content")
+    try:
+        content = json.loads(body)
+        if content["format"] != _FORMAT:
+            raise ValueError(f"it has format {content['format']!r}")
+        listed = content["entries"]
+        return Manifest(
+            concepts=[_rows(concept) for concept in content["concepts"]],
+            extras=[concept["extra"] for concept in content["concepts"]],
+            entries=dict(zip(listed["keys"], zip(listed["sizes"], listed["values"], strict=True), strict=True)),
+            quarantine=content["quarantine"],
+            folder_times=content["folder_times"],
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is no manifest: {error!r}") from error
+
+
+def from_elsewhere(data: bytes) -> Manifest:
+    """Read a manifest that another machine wrote: its samples, of which each is checked, and nothing else.
+
+    What it says of the entries is left out: those that came with it tell it themselves. Raises ValueError for anything
+    that `Manifest.to_bytes` does not write.
+    """
+    manifest = parse_manifest(data)
+    rows = [row for concept in manifest.concepts for row in concept]
+    _all([row.name for row in rows], str, is_carried)
+    _all([row.state for row in rows] + manifest.extras + [manifest.quarantine], str)
+    _all([number for row in rows for number in (row.chunk, row.index, *row.keys)], int, lambda number: number >= 0)
+    _all([key for row in rows for key in row.keys.values()], str, KEY.fullmatch)
+    return Manifest(manifest.concepts, manifest.extras, quarantine=manifest.quarantine)
+
+
+def read_manifest(folder: Path, identity: str) -> Manifest | None:
+    """The manifest of that identity, or None where there is no sound one."""
+    try:
+        with _path(folder, identity).open("rb") as file:
+            return parse_manifest(file.read(MAX_BYTES))
+    except (OSError, ValueError):
+        return None
+
+
+def write_manifest(folder: Path, identity: str, data: bytes, temporary_folder: Path) -> None:
+    """Put a manifest in its place, and drop the oldest ones beyond `KEPT`. Raises CriticalError on a full disk."""
+    write_atomic(_path(folder, identity), [data], temporary_folder=temporary_folder)
+    others = [path for path in manifest_files(folder) if path.stem != identity]
+    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(KEPT - 1)]:
+        path.unlink(missing_ok=True)
+
+
+def manifest_files(folder: Path) -> list[Path]:
+    """The manifests in a folder, by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir() if path.suffix == MANIFEST_SUFFIX and _IDENTITY.fullmatch(path.stem)
+    )
+
+
+def is_carried(name: str) -> bool:
+    """Whether a manifest can name this file: nothing that leads out of its concept's folder, on any system."""
+    return bool(name) and not _FORBIDDEN.search(name)
+
+
+def is_identity(text: str) -> bool:
+    """Whether a manifest can have this for a name."""
+    return _IDENTITY.fullmatch(text) is not None
+
+
+def refuse(path: Path | str, reason: str) -> EntryError:
+    """The error for a manifest that cannot be believed."""
+    fix = "nothing of it was taken in; export it again if you miss it"
+    return EntryError("the list of samples cannot be used", path=path, reason=reason, fix=fix, module="store")
+
+
+def _path(folder: Path, identity: str) -> Path:
+    if not is_identity(identity):
+        raise ValueError(f"{identity!r} is no identity: 32 lower-case hex digits")
+    return folder / f"{identity}{MANIFEST_SUFFIX}"
+
+
+def _rows(concept: dict[str, Any]) -> list[SampleRow]:
+    columns = (concept[name] for name in ("names", "chunks", "states", "indices"))
+    rows = [SampleRow(*values, {}) for values in zip(*columns, strict=True)]
+    for variation, keys in concept["keys"].items():
+        number = int(variation)
+        for row, key in zip(rows, keys, strict=True):
+            if key:
+                row.keys[number] = key
+    return rows
+
+
+def _all(values: list[Any], kind: type, is_right: Callable[[Any], Any] = lambda _: True) -> None:
+    """Raise ValueError unless each value is of that kind, and right."""
+    wrong = next((value for value in values if type(value) is not kind or not is_right(value)), None)
+    if wrong is not None:
+        raise ValueError(f"it holds {str(wrong)[:100]!r} where that cannot stand")
