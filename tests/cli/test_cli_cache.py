@@ -17,6 +17,7 @@ from wan_fixes.cli.tables import duration_text, size_text
 from wan_fixes.hosts.standalone import cache_build, read_preset
 from wan_fixes.hosts.standalone.cache_build import epochs_until_all_variations
 from wan_fixes.store import SampleStore, make_key
+from wan_fixes.wan.lora import load_lora
 
 
 @pytest.fixture
@@ -339,6 +340,32 @@ def test_the_variations_of_all_epochs_are_built(wan: Any, clips: Path, write_pre
     trained = wan("train", "--config", preset)
     assert trained.exit_code == 0, trained.stderr
     assert "0 made anew" in trained.stdout
+
+
+def test_a_cache_that_was_carried_is_trained_on_without_its_sources(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    home = write_preset(clips, epochs=2)
+    assert wan("cache", "build", home).exit_code == 0
+    assert wan("train", "--config", home).exit_code == 0
+    file = tmp_path / "cache.tar"
+    assert json.loads(wan("cache", "export", file, home, "--json").stdout)["lists"] == 2
+    away = tmp_path / "away"
+    there = write_preset(
+        concepts=[{"name": "clips", "path": str(away / "never here")}],
+        epochs=2,
+        cache_dir=str(away / "cache"),
+        workspace_dir=str(away / "workspace"),
+        output_model_destination=str(away / "lora.safetensors"),
+    )
+    refused = wan("train", "--config", there)
+    assert refused.exit_code == 2 and "concept folder does not exist" in refused.stderr
+    assert json.loads(wan("cache", "import", file, there, "--json").stdout)["lists"] == 2
+    trained = wan("train", "--config", there)
+    assert trained.exit_code == 0, trained.stderr
+    assert "2 hits, 0 made anew" in trained.stdout
+    (one, _), (other, _) = (load_lora(folder / "lora.safetensors") for folder in (tmp_path, away))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_building_loads_no_transformer(wan: Any, clips: Path, write_preset: WritePreset, tiny_wan: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from wan_fixes.errors import NothingUsableError
 from wan_fixes.store import ContentIds, SampleStore
+from wan_fixes.store.archive import export, import_
 from wan_fixes.store.manifest import manifest_files
 
 from .toys import Contexts, events_of
@@ -195,6 +197,20 @@ def test_a_list_of_prompts_that_changed_is_read_again(contexts, clips, tmp_path)
 # Without sources
 
 
+def carry(cache: Path, to: Path) -> Path:
+    """The caches, as they come to another machine."""
+    with ExitStack() as stack:
+
+        def opened(folder: Path) -> SampleStore:
+            return stack.enter_context(SampleStore(folder))
+
+        stores = {f"{name}/samples": opened(cache / name / "samples") for name in ("image", "text")}
+        export(stores, to.with_suffix(".tar"))
+        result = import_(to.with_suffix(".tar"), lambda name: opened(to / name))
+    assert result.refused == []
+    return to
+
+
 def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
     def parts(samples: list[dict[str, Any]]) -> list[Any]:
         found = [
@@ -209,21 +225,34 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
 
 def test_a_cache_trains_where_its_sources_are_not(make, clips, tmp_path):
     first = make().epoch()
-    shutil.copytree(tmp_path / "cache", tmp_path / "carried")
+    cache = carry(tmp_path / "cache", tmp_path / "carried")
     elsewhere = concept_over(tmp_path / "another machine" / "clips")
-    world = make(elsewhere, cache=tmp_path / "carried")
+    world = make(elsewhere, cache=cache)
     assert same(world.epoch(), first)
     assert world.encoded() == ([], [])
     (event,) = events_of(world.context, "sources_missing")
     assert "5 samples are taken from the cache" in event.message
-    assert same(make(elsewhere, cache=tmp_path / "carried").epoch(), first)
+    assert same(make(elsewhere, cache=cache).epoch(), first)
+
+
+def test_a_folder_of_ones_own_that_is_not_there_is_a_mistake(make, clips):
+    make().epoch()
+    shutil.rmtree(clips)
+    assert make().epoch() == []
+
+
+def test_what_was_carried_is_not_taken_for_another_concept(make, clips, tmp_path):
+    make().epoch()
+    cache = carry(tmp_path / "cache", tmp_path / "carried")
+    assert make(concept_over(tmp_path / "dogs"), cache=cache).epoch() == []
 
 
 def test_also_what_was_new_when_it_was_cached(make, clips, tmp_path):
     write_sample(clips, 6)
     first = make().epoch()
+    cache = carry(tmp_path / "cache", tmp_path / "carried")
     shutil.rmtree(clips)
-    assert same(make().epoch(), first)
+    assert same(make(cache=cache).epoch(), first)
 
 
 def test_one_folder_that_is_there_and_one_that_is_not(make, clips, tmp_path):
@@ -232,9 +261,10 @@ def test_one_folder_that_is_there_and_one_that_is_not(make, clips, tmp_path):
     age(tmp_path / "more")
     concepts = concept_over(clips), concept_over(tmp_path / "more")
     first = make(*concepts).epoch()
+    cache = carry(tmp_path / "cache", tmp_path / "carried")
     shutil.rmtree(tmp_path / "more")
     write_sample(clips, 6)
-    world = make(*concepts)
+    world = make(*concepts, cache=cache)
     samples = world.epoch()
     assert same([sample for sample in samples if sample["name"] == "more"], [s for s in first if s["name"] == "more"])
     assert {int(sample["latent_image"][0]) for sample in samples} == {1, 2, 3, 4, 5, 6, 11, 12}
@@ -243,22 +273,24 @@ def test_one_folder_that_is_there_and_one_that_is_not(make, clips, tmp_path):
 
 def test_without_sources_and_for_other_settings_nothing_can_be_trained(make, clips, tmp_path):
     make().epoch()
+    cache = carry(tmp_path / "cache", tmp_path / "carried")
     shutil.rmtree(clips)
     with pytest.raises(NothingUsableError, match="No such file"):
-        make(settings={"target_resolution": 128}).epoch()
+        make(settings={"target_resolution": 128}, cache=cache).epoch()
 
 
 def test_an_entry_that_is_lost_without_its_source_is_named(make, clips, tmp_path):
     make().epoch()
+    cache = carry(tmp_path / "cache", tmp_path / "carried")
     shutil.rmtree(clips)
-    entries = sorted((tmp_path / "cache" / "image").rglob("*.safetensors"))
+    entries = sorted((cache / "image").rglob("*.safetensors"))
     entries[0].unlink()
-    samples = make().epoch()
+    samples = make(cache=cache).epoch()
     assert len({sample["image_path"] for sample in samples}) == 4
     for entry in entries[1:]:
         entry.unlink()
     with pytest.raises(NothingUsableError):
-        make().epoch()
+        make(cache=cache).epoch()
 
 
 def test_the_path_of_a_sample_is_that_of_its_file_now(make, clips, tmp_path):

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wan_fixes.errors import CriticalError, UserError
 from wan_fixes.store import SampleStore
 from wan_fixes.store.archive import ImportResult, export, import_
+from wan_fixes.store.manifest import Manifest, SampleRow
 
 from .samples_made_up import item_of, key_of, same
 from .test_kills import busy, check_all
@@ -334,3 +336,111 @@ def test_a_killed_import_leaves_a_sound_store_and_the_next_one_goes_on(tmp_path:
     result, there = taken_in(tmp_path / "cache.tar", tmp_path / "into")
     assert there == list(range(60))
     assert result.imported + result.present == 60 and result.refused == []
+
+
+# Lists of samples
+
+
+IDENTITY = "0123456789abcdef" * 2
+
+
+def listed(*names: str, key: int = 0, state: str = "as it was") -> Manifest:
+    rows = [SampleRow(name, 0, state, index, {0: key_of(key)}) for index, name in enumerate(names)]
+    return Manifest([rows], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
+
+
+def names_in(root: Path) -> list[str]:
+    with SampleStore(root) as store:
+        found = store.read_manifest(IDENTITY)
+    return [] if found is None else [row.name for row in found.concepts[0]]
+
+
+def test_lists_of_samples_travel_and_tell_nothing_of_entries(tmp_path: Path) -> None:
+    with SampleStore(tmp_path / "here") as store:
+        store.put(key_of(0), item_of(0))
+        store.write_manifest(IDENTITY, listed("a.mp4", "deep/b.mp4"))
+        assert export({"image/samples": store}, tmp_path / "cache.tar").lists == 1
+    result, _ = taken_in(tmp_path / "cache.tar", tmp_path / "there")
+    assert (result.imported, result.lists, result.refused) == (1, 1, [])
+    with SampleStore(tmp_path / "there" / "image/samples") as store:
+        found = store.read_manifest(IDENTITY)
+    assert found is not None
+    assert [row.name for row in found.concepts[0]] == ["a.mp4", "deep/b.mp4"]
+    assert (found.labels, found.carried, found.entries, found.folder_times) == (["cats"], [True], {}, {})
+
+
+def test_a_list_that_is_there_keeps_its_samples_and_gets_the_others(tmp_path: Path) -> None:
+    with SampleStore(tmp_path / "here") as store:
+        store.write_manifest(IDENTITY, listed("a.mp4", "b.mp4"))
+        export({"samples": store}, tmp_path / "cache.tar")
+    with SampleStore(tmp_path / "there" / "samples") as store:
+        store.write_manifest(IDENTITY, listed("b.mp4", "c.mp4", state="as it is here"))
+    taken_in(tmp_path / "cache.tar", tmp_path / "there")
+    with SampleStore(tmp_path / "there" / "samples") as store:
+        found = store.read_manifest(IDENTITY)
+    assert found is not None
+    assert {row.name: row.state for row in found.concepts[0]} == {
+        "a.mp4": "as it was",
+        "b.mp4": "as it is here",
+        "c.mp4": "as it is here",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        "../a.mp4",
+        "a/../../b.mp4",
+        "C:/a.mp4",
+        "c:a.mp4",
+        "a\\..\\b.mp4",
+        "a//b.mp4",
+        "./a.mp4",
+        "",
+        "a\0b.mp4",
+    ],
+)
+def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    path = write_tar(tmp_path / "cache.tar", (named(f"samples/manifests/{IDENTITY}.json"), listed(name).to_bytes()))
+    result, _ = taken_in(path, tmp_path / "there")
+    assert (result.lists, len(result.refused)) == (0, 1)
+    assert names_in(tmp_path / "there" / "samples") == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:-1],
+        lambda data: data.replace(b"a.mp4", b"b.mp4"),
+        lambda data: b"",
+        lambda data: signed(data, b'"indices":[0]', b'"indices":["0"]'),
+        lambda data: signed(data, b'"indices":[0]', b'"indices":[]'),
+        lambda data: signed(data, b'"chunks":[0]', b'"chunks":[-1]'),
+        lambda data: signed(data, key_of(0).encode(), b"../../x"),
+        lambda data: signed(data, b'"format":1', b'"format":2'),
+        lambda data: signed(data, data.partition(b"\n")[2], b"[" * 100_000),
+        lambda data: signed(data, data.partition(b"\n")[2], b"null"),
+    ],
+)
+def test_a_damaged_or_hostile_list_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    content = spoil(listed("a.mp4").to_bytes())
+    path = write_tar(tmp_path / "cache.tar", (named(f"samples/manifests/{IDENTITY}.json"), content))
+    result, _ = taken_in(path, tmp_path / "there")
+    assert (result.lists, len(result.refused)) == (0, 1)
+    assert "manifests" in result.refused[0].reason
+
+
+@pytest.mark.parametrize(
+    "name", [f"../samples/manifests/{IDENTITY}.json", f"samples/{IDENTITY}.json", "samples/manifests/x.json", "x.json"]
+)
+def test_a_list_in_another_place_is_refused(tmp_path: Path, name: str) -> None:
+    path = write_tar(tmp_path / "cache.tar", (named(name), listed("a.mp4").to_bytes()))
+    result, _ = taken_in(path, tmp_path / "there")
+    assert (result.lists, len(result.refused)) == (0, 1)
+
+
+def signed(data: bytes, old: bytes, new: bytes) -> bytes:
+    """With another content, and a checksum that is right for it."""
+    body = data.partition(b"\n")[2].replace(old, new)
+    return xxhash.xxh3_128_hexdigest(body).encode("ascii") + b"\n" + body

@@ -44,7 +44,15 @@ def export_(
             result = export(stores, file, on_progress=update)
     if as_json:
         refused = as_dicts(result.refused)
-        print_json({"file": str(file), "exported": result.exported, "bytes": result.bytes, "refused": refused})
+        print_json(
+            {
+                "file": str(file),
+                "exported": result.exported,
+                "lists": result.lists,
+                "bytes": result.bytes,
+                "refused": refused,
+            }
+        )
     else:
         _show_refused(f"{error.path}: {error.reason}" for error in result.refused)
         out.print(shown(f"{result.exported} entries, {size_text(result.bytes)}: {file}"), soft_wrap=True)
@@ -73,11 +81,12 @@ def import_(
             result = take_in(file, open_store, on_progress=update)
     if as_json:
         refused = as_dicts(result.refused)
-        print_json({"folder": str(folder), "imported": result.imported, "present": result.present, "refused": refused})
+        counts = {"imported": result.imported, "present": result.present, "lists": result.lists}
+        print_json({"folder": str(folder), **counts, "refused": refused})
     else:
         _show_refused(error.reason for error in result.refused)
-        counts = f"{result.imported} entries taken in, {result.present} were there, {len(result.refused)} refused"
-        out.print(shown(f"{counts}: {folder}"), soft_wrap=True)
+        text = f"{result.imported} entries taken in, {result.present} were there, {len(result.refused)} refused"
+        out.print(shown(f"{text}: {folder}"), soft_wrap=True)
     if result.refused:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import PurePath
 from types import SimpleNamespace
 from typing import Any
 
@@ -83,9 +84,11 @@ class KnownSamples:
         return any(producing is module for producing in self._producing)
 
     def listing(self, concept: int) -> list[Origin]:
-        """The samples of a concept whose folder is not there."""
+        """The samples of a concept whose folder is not there, where they came with an archive."""
         manifest = self._known()
-        if concept >= len(manifest.concepts):
+        if concept >= len(manifest.concepts) or not manifest.carried[concept]:
+            return []
+        if manifest.labels[concept] != _label(self._collector.concepts[concept]):
             return []
         return [Origin(concept, row.name, row.chunk, row.state) for row in manifest.concepts[concept]]
 
@@ -125,7 +128,7 @@ class KnownSamples:
         """The samples that are as they were, by index. The pipeline lists its files once, so this is seen once."""
         if self._same is None:
             self._digest = self._context.quarantine.digest()
-            self._same = self._find_unchanged() if self._known().quarantine == self._digest else {}
+            self._same = self._find_unchanged()
         return self._same
 
     @quiet_gc()
@@ -135,6 +138,8 @@ class KnownSamples:
             return {}
         missing = [not self._collector.is_there(number) for number in range(len(manifest.concepts))]
         same = [bool(extra) and extra == self._shared(number) for number, extra in enumerate(manifest.extras)]
+        if manifest.quarantine != self._digest:  # any file may be on the list of bad ones by now
+            same = [False] * len(same)
         # Where the text decides the key, it may have been drawn by the sample's index.
         by_index = self._sample_keys.reads_values
         found = {}
@@ -211,14 +216,16 @@ class KnownSamples:
                 if key in sizes:
                     entries[key] = sizes[key], values[key]
         extras = [self._extra(number) for number in range(len(concepts))]
-        self._write(Manifest(concepts, extras, entries, digest, times))
+        labels = [_label(concept) for concept in self._collector.concepts]
+        carried = [not self._collector.is_there(number) for number in range(len(concepts))]
+        self._write(Manifest(concepts, extras, labels, carried, entries, digest, times))
         self._same = {row.index: row for rows in concepts for row in rows}
         self._digest = digest
 
     def _extra(self, concept: int) -> str:
-        if self._collector.is_there(concept):
-            return self._shared(concept)
-        return self._known().extras[concept]
+        known = self._known().extras
+        is_there = self._collector.is_there(concept) or concept >= len(known)
+        return self._shared(concept) if is_there else known[concept]
 
     def _differs(self, keys: Mapping[int, dict[int, str]], known: Mapping[int, SampleRow]) -> bool:
         origins = self._collector.origins
@@ -279,6 +286,10 @@ def _without_places(value: Any) -> Any:
 
 def _reads_file(module: Any) -> bool:
     return isinstance(getattr(module, "path_in_name", None), str) and not hasattr(module, "path_out_name")
+
+
+def _label(concept: Mapping[str, Any]) -> str:
+    return str(concept.get("name") or PurePath(str(concept.get("path"))).name)
 
 
 def _field(concept: Mapping[str, Any], name: str) -> Any:

@@ -1,8 +1,9 @@
 """Caches in one file, for another machine: an uncompressed tar of entries, of which nothing is believed on import.
 
 Members are regular files named `STORE/KEY.safetensors`, where `STORE` is the store's folder within the cache folder,
-and hold an entry as it lies on disk. Reading takes one header of 512 bytes after another, with its own rules and
-without `tarfile`'s extraction: what is no such member is passed over and named.
+and hold an entry as it lies on disk; behind those of a store come its lists of samples, `STORE/manifests/NAME.json`,
+by which it is trained on where its sources are not. Reading takes one header of 512 bytes after another, with its own
+rules and without `tarfile`'s extraction: what is no such member is passed over and named.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import BinaryIO
 
 from wan_fixes.errors import EntryError, UserError
 from wan_fixes.store.atomic import disk_error
-from wan_fixes.store.layout import KEY, SUFFIX
+from wan_fixes.store.layout import KEY, MANIFESTS, SUFFIX
+from wan_fixes.store.manifest import MANIFEST_SUFFIX, from_elsewhere, is_identity
 from wan_fixes.store.payload import CHUNK_BYTES, read_header
 from wan_fixes.store.samples import SampleStore
 
@@ -28,6 +30,8 @@ MAX_STORES = 64
 """More than any training has; each takes a folder and an index."""
 MAX_NAME = 100
 """Bytes of a name in a tar header."""
+MAX_LIST_BYTES = 1 << 28
+"""Of a list of samples, which is read as a whole: 100,000 take some 20 MB."""
 
 _BLOCK = tarfile.BLOCKSIZE
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -40,19 +44,27 @@ Progress = Callable[[int], None]
 
 @dataclass
 class ExportResult:
-    """How many entries were written, their bytes, and the entries that were left out."""
+    """How many entries and lists of samples were written, their bytes, and the entries that were left out."""
 
     exported: int = 0
+    lists: int = 0
     bytes: int = 0
     refused: list[EntryError] = field(default_factory=list)
 
 
 @dataclass
 class ImportResult:
-    """How many entries were taken in, how many were there already, and what of the archive was refused and why."""
+    """What was taken in, what was there already, and what of the archive was refused and why.
+
+    imported, present:
+        Entries.
+    lists:
+        Lists of samples.
+    """
 
     imported: int = 0
     present: int = 0
+    lists: int = 0
     refused: list[EntryError] = field(default_factory=list)
 
 
@@ -79,6 +91,12 @@ def export(
                     if wanted is None or key in wanted:
                         _add(file, name, store, key, result)
                         on_progress(result.bytes)
+                for identity, manifest in store.manifests():
+                    data = manifest.to_bytes()
+                    file.write(_header(store, f"{name}/" if name else "", f"{MANIFESTS}/{identity}.json", len(data)))
+                    file.write(data + bytes(-len(data) % _BLOCK))
+                    result.lists += 1
+                    result.bytes += len(data)
             file.write(bytes(2 * _BLOCK))  # the end of a tar
             file.flush()
             os.fsync(file.fileno())
@@ -162,14 +180,8 @@ class _Member:
 
 
 def _add(file: BinaryIO, name: str, store: SampleStore, key: str, result: ExportResult) -> None:
-    info = tarfile.TarInfo(f"{name}/{key}{SUFFIX}" if name else f"{key}{SUFFIX}")
-    if _place(info.name) is None or len(info.name) > MAX_NAME:
-        raise UserError(
-            "the cache cannot be exported",
-            path=store.root,
-            reason=f"an archive cannot carry the name {name!r}",
-            fix="name the cache folder itself, and not one above it",
-        )
+    folder = f"{name}/" if name else ""
+    _header(store, folder, f"{key}{SUFFIX}", 0)  # before anything is read
     try:
         entry, header = store.open(key)
     except FileNotFoundError:
@@ -178,13 +190,26 @@ def _add(file: BinaryIO, name: str, store: SampleStore, key: str, result: Export
         result.refused.append(error)
         return
     with entry:
-        info.size = header.file_bytes
-        file.write(info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict"))
+        file.write(_header(store, folder, f"{key}{SUFFIX}", header.file_bytes))
         while chunk := entry.read(CHUNK_BYTES):
             file.write(chunk)
-    file.write(bytes(-info.size % _BLOCK))
+    file.write(bytes(-header.file_bytes % _BLOCK))
     result.exported += 1
-    result.bytes += info.size
+    result.bytes += header.file_bytes
+
+
+def _header(store: SampleStore, folder: str, name: str, size: int) -> bytes:
+    """The header of a member. Raises UserError for a name that import would refuse."""
+    info = tarfile.TarInfo(folder + name)
+    if not (_place(info.name) or _list_place(info.name)) or len(info.name) > MAX_NAME:
+        raise UserError(
+            "the cache cannot be exported",
+            path=store.root,
+            reason=f"an archive cannot carry the name {folder[:-1]!r}",
+            fix="name the cache folder itself, and not one above it",
+        )
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
 
 
 def _members(file: BinaryIO, path: Path, result: ImportResult) -> Iterator[_Member]:
@@ -229,32 +254,75 @@ def _take_in(
     open_store: Callable[[str], SampleStore],
     result: ImportResult,
 ) -> None:
+    listed = _list_place(member.name)
+    if listed is not None:
+        _take_list(member, *listed, stores, open_store, result)
+        return
     place = _place(member.name)
     if place is None:
         raise EntryError("", reason="its name is not that of an entry")
     name, key = place
     # First where it lies: what is no entry is never written, however large.
     read_header(_Part(member.file, member.start, member.size), Path(member.name), key, member.size)  # type: ignore[arg-type]
+    store = _store_of(name, stores, open_store)
+    if store.contains(key):
+        result.present += 1
+        return
+    store.adopt(key, member.chunks(), member.size)
+    result.imported += 1
+
+
+def _take_list(
+    member: _Member,
+    name: str,
+    identity: str,
+    stores: dict[str, SampleStore],
+    open_store: Callable[[str], SampleStore],
+    result: ImportResult,
+) -> None:
+    """What is known here of a sample stays; the lists have its entries together."""
+    if member.size > MAX_LIST_BYTES:
+        raise EntryError("", reason=f"it is larger than {MAX_LIST_BYTES >> 20} MiB: no list of samples is")
+    try:
+        manifest = from_elsewhere(b"".join(member.chunks()))
+    except ValueError as error:
+        raise EntryError("", reason=str(error)) from error
+    store = _store_of(name, stores, open_store)
+    known = store.read_manifest(identity)
+    store.write_manifest(identity, manifest if known is None else known.joined(manifest))
+    result.lists += 1
+
+
+def _store_of(name: str, stores: dict[str, SampleStore], open_store: Callable[[str], SampleStore]) -> SampleStore:
     if name not in stores:
         if len(stores) == MAX_STORES:
             raise EntryError("", reason=f"the archive names more than {MAX_STORES} caches")
         stores[name] = open_store(name)
-    if stores[name].contains(key):
-        result.present += 1
-        return
-    stores[name].adopt(key, member.chunks(), member.size)
-    result.imported += 1
+    return stores[name]
 
 
 def _place(name: str) -> tuple[str, str] | None:
     """Store and key that a member's name stands for, or None where it is not one of ours."""
     *folders, file = name.split("/")
     key = file.removesuffix(SUFFIX)
-    if file != key + SUFFIX or not KEY.fullmatch(key):
-        return None
-    if not all(_FOLDER.fullmatch(folder) and not _DEVICE.fullmatch(folder) for folder in folders):
+    if file != key + SUFFIX or not KEY.fullmatch(key) or not _are_folders(folders):
         return None
     return "/".join(folders), key
+
+
+def _list_place(name: str) -> tuple[str, str] | None:
+    """Store and identity that a member's name stands for, or None where it is no list of samples."""
+    *folders, file = name.split("/")
+    identity = file.removesuffix(MANIFEST_SUFFIX)
+    if file != identity + MANIFEST_SUFFIX or not is_identity(identity):
+        return None
+    if folders[-1:] != [MANIFESTS] or not _are_folders(folders):
+        return None
+    return "/".join(folders[:-1]), identity
+
+
+def _are_folders(names: list[str]) -> bool:
+    return all(_FOLDER.fullmatch(name) and not _DEVICE.fullmatch(name) for name in names)
 
 
 def _refusal(path: Path, name: str, reason: str) -> EntryError:

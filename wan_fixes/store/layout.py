@@ -15,6 +15,7 @@ from wan_fixes.store.keys import STAMP_SECONDS
 from wan_fixes.store.payload import FORMAT_VERSION
 
 SUFFIX: Final = ".safetensors"
+MANIFESTS: Final = "manifests"
 KEY: Final = re.compile(r"[0-9a-f]{8,128}")
 """A key is a part of a file name, so nothing but hex digits will do."""
 
@@ -30,7 +31,7 @@ class Layout:
         self.temporary = self.folder / "tmp"
         self.quarantine = self.folder / "quarantine"
         self.making = self.folder / "making"
-        self.manifests = self.folder / "manifests"
+        self.manifests = self.folder / MANIFESTS
         self.index = self.folder / "index.sqlite"
 
     def make_folders(self) -> None:

@@ -10,19 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import xxhash
 
-from wan_fixes.errors import EntryError
 from wan_fixes.store.atomic import write_atomic
-from wan_fixes.store.layout import KEY
+from wan_fixes.store.layout import KEY, MANIFESTS
 
 MANIFEST_SUFFIX: Final = ".json"
-MAX_BYTES: Final = 1 << 30
-"""More than any has: 100,000 samples take some 20 MB."""
 KEPT: Final = 16
 """So many of a store's manifests stay, the latest: each belongs to one set of settings."""
 
@@ -66,6 +63,11 @@ class Manifest:
         The samples of each enabled concept.
     extras:
         For each concept the state of the files that all its samples share.
+    labels:
+        What each concept is called.
+    carried:
+        For each concept whether its samples came with an archive: only then they are trained on without their files.
+        A folder of one's own that is not there is a mistake.
     entries:
         Bytes and plain values (JSON) of the entries that the samples have, by key.
     quarantine:
@@ -76,17 +78,36 @@ class Manifest:
 
     concepts: list[list[SampleRow]] = field(default_factory=list)
     extras: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    carried: list[bool] = field(default_factory=list)
     entries: dict[str, tuple[int, str]] = field(default_factory=dict)
     quarantine: str = ""
     folder_times: dict[str, int] = field(default_factory=dict)
 
+    def joined(self, other: Manifest) -> Manifest:
+        """These samples with the entries that `other` has of them too, and those that only it has.
+
+        Other concepts are other settings: then nothing is taken over.
+        """
+        if len(other.concepts) != len(self.concepts):
+            return self
+        concepts = []
+        for own, others in zip(self.concepts, other.concepts, strict=True):
+            rows = {(row.name, row.chunk): row for row in own}
+            for row in others:
+                rows.setdefault((row.name, row.chunk), row).keys.update(row.keys)
+            concepts.append(list(rows.values()))
+        return replace(self, concepts=concepts, labels=other.labels, carried=other.carried)
+
     def to_bytes(self) -> bytes:
         """A line with a checksum, and JSON."""
         concepts = []
-        for extra, rows in zip(self.extras, self.concepts, strict=True):
+        for rows, extra, label, carried in zip(self.concepts, self.extras, self.labels, self.carried, strict=True):
             variations = sorted({variation for row in rows for variation in row.keys})
             concepts.append(
                 {
+                    "label": label,
+                    "carried": carried,
                     "extra": extra,
                     "names": [row.name for row in rows],
                     "chunks": [row.chunk for row in rows],
@@ -123,6 +144,8 @@ def parse_manifest(data: bytes) -> Manifest:
         return Manifest(
             concepts=[_rows(concept) for concept in content["concepts"]],
             extras=[concept["extra"] for concept in content["concepts"]],
+            labels=[concept["label"] for concept in content["concepts"]],
+            carried=[concept["carried"] for concept in content["concepts"]],
             entries=dict(zip(listed["keys"], zip(listed["sizes"], listed["values"], strict=True), strict=True)),
             quarantine=content["quarantine"],
             folder_times=content["folder_times"],
@@ -140,17 +163,23 @@ def from_elsewhere(data: bytes) -> Manifest:
     manifest = parse_manifest(data)
     rows = [row for concept in manifest.concepts for row in concept]
     _all([row.name for row in rows], str, is_carried)
-    _all([row.state for row in rows] + manifest.extras + [manifest.quarantine], str)
+    _all([row.state for row in rows] + manifest.extras + manifest.labels + [manifest.quarantine], str)
     _all([number for row in rows for number in (row.chunk, row.index, *row.keys)], int, lambda number: number >= 0)
     _all([key for row in rows for key in row.keys.values()], str, KEY.fullmatch)
-    return Manifest(manifest.concepts, manifest.extras, quarantine=manifest.quarantine)
+    return Manifest(
+        manifest.concepts,
+        manifest.extras,
+        manifest.labels,
+        carried=[True] * len(manifest.concepts),
+        quarantine=manifest.quarantine,
+    )
 
 
 def read_manifest(folder: Path, identity: str) -> Manifest | None:
     """The manifest of that identity, or None where there is no sound one."""
     try:
         with _path(folder, identity).open("rb") as file:
-            return parse_manifest(file.read(MAX_BYTES))
+            return parse_manifest(file.read())
     except (OSError, ValueError):
         return None
 
@@ -172,6 +201,15 @@ def manifest_files(folder: Path) -> list[Path]:
     )
 
 
+def was_carried(cache_folder: Path) -> bool:
+    """Whether a folder of caches has samples that came with an archive."""
+    for folder in cache_folder.glob(f"*/samples/v*/{MANIFESTS}"):
+        found = (read_manifest(folder, path.stem) for path in manifest_files(folder))
+        if any(manifest is not None and any(manifest.carried) for manifest in found):
+            return True
+    return False
+
+
 def is_carried(name: str) -> bool:
     """Whether a manifest can name this file: nothing that leads out of its concept's folder, on any system."""
     return bool(name) and not _FORBIDDEN.search(name)
@@ -182,12 +220,6 @@ def is_identity(text: str) -> bool:
     return _IDENTITY.fullmatch(text) is not None
 
 
-def refuse(path: Path | str, reason: str) -> EntryError:
-    """The error for a manifest that cannot be believed."""
-    fix = "nothing of it was taken in; export it again if you miss it"
-    return EntryError("the list of samples cannot be used", path=path, reason=reason, fix=fix, module="store")
-
-
 def _path(folder: Path, identity: str) -> Path:
     if not is_identity(identity):
         raise ValueError(f"{identity!r} is no identity: 32 lower-case hex digits")
@@ -196,7 +228,7 @@ def _path(folder: Path, identity: str) -> Path:
 
 def _rows(concept: dict[str, Any]) -> list[SampleRow]:
     columns = (concept[name] for name in ("names", "chunks", "states", "indices"))
-    rows = [SampleRow(*values, {}) for values in zip(*columns, strict=True)]
+    rows = [SampleRow(name, chunk, state, index, {}) for name, chunk, state, index in zip(*columns, strict=True)]
     for variation, keys in concept["keys"].items():
         number = int(variation)
         for row, key in zip(rows, keys, strict=True):

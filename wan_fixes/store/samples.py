@@ -19,7 +19,7 @@ from wan_fixes.store.atomic import clean_temporary, disk_error, write_atomic
 from wan_fixes.store.index import Discarded, Index, Row, Usage
 from wan_fixes.store.layout import KEY, SUFFIX, Layout, other_versions
 from wan_fixes.store.making import Making
-from wan_fixes.store.manifest import Manifest, read_manifest, write_manifest
+from wan_fixes.store.manifest import Manifest, manifest_files, read_manifest, write_manifest
 from wan_fixes.store.payload import Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
 
@@ -249,6 +249,13 @@ class SampleStore:
     def read_manifest(self, identity: str) -> Manifest | None:
         """The list of samples that was written under this identity, or None where there is no sound one."""
         return read_manifest(self._layout.manifests, identity)
+
+    def manifests(self) -> Iterator[tuple[str, Manifest]]:
+        """The identity of each list of samples, and the list."""
+        for path in manifest_files(self._layout.manifests):
+            found = self.read_manifest(path.stem)
+            if found is not None:
+                yield path.stem, found
 
     def write_manifest(self, identity: str, manifest: Manifest) -> None:
         """Write a list of samples in place of the last one. Raises CriticalError when the disk is full."""

@@ -12,6 +12,7 @@ from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.migrations import migrate_concept
 from wan_fixes.hosts.standalone.onetrainer_fields import CONCEPT, CONCEPT_IMAGE, CONCEPT_TEXT
 from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
+from wan_fixes.store.manifest import was_carried
 
 PROMPT_SOURCES = ("sample", "concept", "filename")
 BALANCING_STRATEGIES = ("REPEATS", "SAMPLES")
@@ -97,7 +98,7 @@ def check_resolution(resolution: str) -> str | None:
 
 
 def read_concepts(
-    source: Path | list[Any], *, file: Path, folders: Sequence[Path], notes: list[FieldNote]
+    source: Path | list[Any], *, file: Path, folders: Sequence[Path], notes: list[FieldNote], cache: Path
 ) -> tuple[Concept, ...]:
     """Read concepts from a concept file, or from the list that a preset holds.
 
@@ -111,6 +112,8 @@ def read_concepts(
         Where relative paths are looked up, in this order.
     notes:
         Where notes on fields that are ignored or unknown are added.
+    cache:
+        The folder of the caches: with one that was carried here a concept's files may be missing.
 
     Returns
     -------
@@ -127,6 +130,7 @@ def read_concepts(
         prefix = ""
     else:
         data, prefix = source, "concepts"
+    sources = _Sources(folders, cache)
     if not isinstance(data, list):
         raise UserError(
             "concepts cannot be used", path=file, reason="they are not a list", fix="put the concepts in brackets [ ]"
@@ -134,7 +138,7 @@ def read_concepts(
     concepts = [
         concept
         for position, entry in enumerate(data)
-        if (concept := _read_concept(entry, position, f"{prefix}[{position}].", file, folders, notes)) is not None
+        if (concept := _read_concept(entry, position, f"{prefix}[{position}].", file, sources, notes)) is not None
     ]
     if not concepts:
         raise UserError(
@@ -147,7 +151,7 @@ def read_concepts(
 
 
 def _read_concept(
-    entry: Any, position: int, prefix: str, file: Path, folders: Sequence[Path], notes: list[FieldNote]
+    entry: Any, position: int, prefix: str, file: Path, sources: _Sources, notes: list[FieldNote]
 ) -> Concept | None:
     entry = migrate_concept(entry) if isinstance(entry, dict) else entry
     found: list[FieldNote] = []
@@ -165,7 +169,7 @@ def _read_concept(
     reader.sweep()
     concept = Concept(
         name=reader.text("name"),
-        path=str(_folder(reader, folders)),
+        path=str(sources.folder(reader)),
         seed=reader.integer("seed") if reader.value("seed") is not None else position,
         include_subdirectories=reader.boolean("include_subdirectories"),
         image_variations=reader.integer("image_variations", minimum=1),
@@ -174,27 +178,51 @@ def _read_concept(
         balancing_strategy=reader.choice("balancing_strategy", BALANCING_STRATEGIES),
         loss_weight=reader.number("loss_weight", minimum=0),
         image=_read_image(reader.section("image", CONCEPT_IMAGE)),
-        text=_read_text(reader.section("text", CONCEPT_TEXT), folders),
+        text=_read_text(reader.section("text", CONCEPT_TEXT), sources),
     )
     notes += found
     return replace(concept, name=concept.name or Path(concept.path).name)
 
 
-def _folder(reader: FieldReader, folders: Sequence[Path]) -> Path:
-    text = reader.text("path")
-    if not text:
-        raise reader.wrong("path", "a folder", "name the folder of your clips")
-    folder = resolve_input(text, folders)
-    if not folder.exists():
-        raise missing_path(folder, "concept folder", f'"{reader.prefix}path" in {reader.file}')
-    if not folder.is_dir():
-        raise UserError(
-            "concept folder cannot be used",
-            path=folder,
-            reason=f'"{reader.prefix}path" in {reader.file} names a file',
-            fix=f"name the folder: {folder.parent}",
-        )
-    return folder
+class _Sources:
+    """Where the files of concepts are looked up, and whether they have to be there.
+
+    Parameters
+    ----------
+    folders:
+        For relative paths, in this order.
+    cache:
+        Of the caches. One that was carried here may have all that is needed.
+    """
+
+    def __init__(self, folders: Sequence[Path], cache: Path) -> None:
+        self._folders = folders
+        self._cache = cache
+
+    def folder(self, reader: FieldReader) -> Path:
+        text = reader.text("path")
+        if not text:
+            raise reader.wrong("path", "a folder", "name the folder of your clips")
+        folder = self._found(reader, "path", "concept folder", text)
+        if folder.is_file():
+            raise UserError(
+                "concept folder cannot be used",
+                path=folder,
+                reason=f'"{reader.prefix}path" in {reader.file} names a file',
+                fix=f"name the folder: {folder.parent}",
+            )
+        return folder
+
+    def prompt_file(self, reader: FieldReader) -> Path:
+        return self._found(reader, "prompt_path", "prompt file", reader.text("prompt_path"))
+
+    def _found(self, reader: FieldReader, name: str, what: str, text: str) -> Path:
+        path = resolve_input(text, self._folders)
+        if not path.exists():
+            if not was_carried(self._cache):
+                raise missing_path(path, what, f'"{reader.prefix}{name}" in {reader.file}')
+            reader.note(name, "adjusted", f"the {what} does not exist: training takes what the imported cache holds")
+        return path
 
 
 def _read_image(reader: FieldReader) -> ConceptImage:
@@ -214,17 +242,14 @@ def _read_image(reader: FieldReader) -> ConceptImage:
     return replace(image, resolution_override="512")  # bucketing reads it even where it is not enabled
 
 
-def _read_text(reader: FieldReader, folders: Sequence[Path]) -> ConceptText:
+def _read_text(reader: FieldReader, sources: _Sources) -> ConceptText:
     reader.sweep()
     source = reader.choice("prompt_source", PROMPT_SOURCES)
     prompt_path = reader.text("prompt_path")
     if source == "concept":
         if not prompt_path:
             raise reader.wrong("prompt_path", "a text file", "name the file of prompts, or set prompt_source to sample")
-        file = resolve_input(prompt_path, folders)
-        if not file.is_file():
-            raise missing_path(file, "prompt file", f'"{reader.prefix}prompt_path" in {reader.file}')
-        prompt_path = str(file)
+        prompt_path = str(sources.prompt_file(reader))
     return ConceptText(
         prompt_source=source,
         prompt_path=prompt_path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -99,7 +100,12 @@ class TrainingData:
 
 
 def require_files(preset: Preset) -> None:
-    """Raise ``NothingUsableError`` when no concept's folder holds a clip or picture, before any model is loaded."""
+    """Raise ``NothingUsableError`` when no concept's folder holds a clip or picture, before any model is loaded.
+
+    Not where a folder is missing, which only a cache that was carried here allows: it may have all that is needed.
+    """
+    if not all(Path(concept.path).is_dir() for concept in preset.concepts):
+        return
     for concept in preset.concepts:
         for file in scan_folder(concept.path, recursive=concept.include_subdirectories).files:
             if is_sample(file):

@@ -218,16 +218,17 @@ class _Parts:
 
     def _concepts(self) -> tuple[Concept, ...]:
         reader = self.reader
+        cache = self._output_folder("cache_dir")
         inline = reader.value("concepts")
         if inline is not None:
-            return read_concepts(inline, file=reader.file, folders=self.folders, notes=reader.notes)
+            return read_concepts(inline, file=reader.file, folders=self.folders, notes=reader.notes, cache=cache)
         text = reader.text("concept_file_name")
         if not text:
             raise reader.wrong("concept_file_name", "a JSON file", "name your concept file, or give concepts inline")
         file = resolve_input(text, self.folders)
         if not file.exists():
             raise missing_path(file, "concept file", f"concept_file_name in {reader.file}")
-        return read_concepts(file, file=file, folders=self.folders, notes=reader.notes)
+        return read_concepts(file, file=file, folders=self.folders, notes=reader.notes, cache=cache)
 
     def _samples(self) -> tuple[SampleDefinition, ...]:
         reader = self.reader
