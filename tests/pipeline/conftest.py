@@ -9,6 +9,7 @@ import pytest
 
 from wan_fixes.pipeline import PipelineContext
 
+from .nursery import Nursery
 from .toys import Clock, Contexts
 
 
@@ -36,3 +37,13 @@ def clock() -> Clock:
 def context(contexts: Contexts, clock: Clock) -> PipelineContext:
     """A context that never waits, whose clock stands still, with a run of its own in the run database."""
     return contexts.new(clock)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Forks processes that may be killed."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no process can be forked here: tests/store kills and starts new ones")
+    made = Nursery()
+    yield made
+    made.close()

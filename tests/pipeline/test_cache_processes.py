@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from .nursery import environment
 from .toys import Contexts
 from .world import World, concept_over, trained, write_sample
 
@@ -45,13 +45,10 @@ def top(tmp_path: Path) -> Path:
 
 def start(top: Path, *names: str) -> list[subprocess.Popen[str]]:
     """Processes that begin at the same moment."""
-    tests = Path(__file__).resolve().parent.parent
-    paths = os.pathsep.join([str(tests), str(tests.parent), str(tests.parent / "examples"), *filter(None, sys.path)])
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "pipeline.test_cache_processes", str(top), name],
-            env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         for name in names
     ]  # fmt: skip

@@ -282,3 +282,24 @@ def number_of(sample: dict[str, Any]) -> int:
 def trained(samples: list[dict[str, Any]]) -> Counter[int]:
     """How often each number carries weight."""
     return Counter(number_of(sample) for sample in samples if sample["loss_weight"] > 0)
+
+
+def bulky(number: int, variation: int, values: int = 4096) -> torch.Tensor:
+    """For a world's faults: begins like what the encoder makes, and goes on with values that follow from the number."""
+    noise = torch.rand(values, generator=torch.Generator().manual_seed(number))
+    return torch.cat([torch.tensor([float(number), float(variation)]), noise])
+
+
+def is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two samples, or two entries, are equal: tensor by tensor, and value by value."""
+    return one.keys() == other.keys() and all(
+        value.dtype == other[name].dtype and torch.equal(value, other[name])
+        if torch.is_tensor(value)
+        else value == other[name]
+        for name, value in one.items()
+    )
+
+
+def are_same(samples: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """The same for all samples of an epoch, in their order."""
+    return len(samples) == len(others) and all(map(is_same, samples, others))
