@@ -436,3 +436,16 @@ def test_of_equal_files_one_that_can_be_read_is_enough(make, folder):
 
     world = make(image_fault=fault)
     assert trained(world.epoch()) == ALL + Counter([2])
+
+
+def test_many_damaged_entries_raise_an_alert_and_a_single_one_does_not(make, tmp_path):
+    make().epoch()
+    entries = sorted((tmp_path / "cache" / "image").rglob("*.safetensors"))
+    for damaged in (1, len(entries)):
+        for entry in entries[:damaged]:
+            entry.write_bytes(b"damaged")
+        world = make()
+        world.epoch()
+        warned = [record.reason for record in samples_of(world.context, "warning").values()]
+        assert any("many entries of the cache are damaged" in reason for reason in warned) == (damaged > 1)
+        assert world.image_cache.get_cache_statistics().corruption_count == damaged

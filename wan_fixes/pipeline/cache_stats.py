@@ -50,10 +50,11 @@ class CacheCounts:
             self._hits += hits
             self._misses += misses
 
-    def found_damaged(self) -> None:
-        """Note one entry that was set aside."""
+    def found_damaged(self, count: int = 1) -> tuple[int, int]:
+        """Note entries that were set aside; returns how many there were by now, and how many were asked for."""
         with self._lock:
-            self._corrupt += 1
+            self._corrupt += count
+            return self._corrupt, self._hits + self._misses
 
     def was_read(self, seconds: float) -> None:
         """Note one read and how long it took."""

@@ -32,6 +32,10 @@ from wan_fixes.store.values import values_from_json
 
 logger = logging.getLogger(__name__)
 
+# From so many damaged entries on, and such a share of those that were asked for, the drive may be failing.
+MANY_DAMAGED = 5
+MANY_DAMAGED_SHARE = 0.01
+
 Wanted = dict[str, list[tuple[int, int]]]
 """For each key the (input index, variation) pairs of which it is."""
 
@@ -215,9 +219,8 @@ class ValidatedDiskCache(DiskCache):
             self.store.discard(key, "found damaged")
         except ValueError:
             return False
-        self._counts.found_damaged()
-        self.context.metrics.count("cache_corruptions")
         self.context.event("cache_corruption", f"cache entry {key} is damaged: it is made again", key=key)
+        self._found_damaged(1)
         return True
 
     def get_cache_statistics(self) -> CacheStats:
@@ -298,8 +301,24 @@ class ValidatedDiskCache(DiskCache):
     @quiet_gc()
     def _there(self, keys: list[str]) -> dict[str, str]:
         """The plain values, as JSON, of those entries that are there: as they are known, or as the store says."""
+        before = self.store.discarded
         there = self.known_samples.present(keys)
-        return there | self.store.present(key for key in keys if key not in there)
+        there |= self.store.present(key for key in keys if key not in there)
+        if self.store.discarded > before:
+            self._found_damaged(self.store.discarded - before)
+        return there
+
+    def _found_damaged(self, count: int) -> None:
+        """Count entries that were set aside, and say so when they are more than a mishap here and there."""
+        self.context.metrics.count("cache_corruptions", count)
+        damaged, asked = self._counts.found_damaged(count)
+        if damaged >= MANY_DAMAGED and damaged >= MANY_DAMAGED_SHARE * asked:
+            self.context.warn(
+                self.cache_dir,
+                "many entries of the cache are damaged: they are made again",
+                "check the drive that the cache is on; `wan cache verify` names what else is damaged",
+                type(self).__name__,
+            )
 
     def _leave_out(self, missing: list[Job]) -> None:
         """Where another process fills the cache: for this epoch, since that one may make the samples in a later one."""

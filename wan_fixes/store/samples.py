@@ -86,6 +86,8 @@ class SampleStore:
         self._verified: dict[str, int] = {}
         self._used: dict[str, float] = {}
         self._hits = self._misses = 0
+        #: How many entries this object took out because they were not sound.
+        self.discarded = 0
         self._seconds = 0.0
 
     @property
@@ -336,6 +338,8 @@ class SampleStore:
             logger.warning("%s cannot be moved to quarantine: %s", path, error)
             name = ""
         self._verified.pop(key, None)
+        with self._lock:
+            self.discarded += 1
         self._index.discard(Discarded(key, name, reason.encode("utf-8", "backslashreplace").decode(), time.time()))
         logger.warning("cache entry %s was discarded: %s", path, reason)
 
