@@ -40,6 +40,7 @@ class CacheBuilder:
 
     Jobs whose `file_of(index)` is the same are made in one thread, one after the other, and `announce(file, pairs)`
     tells which (index, variation) pairs are to come; an empty list once they are done.
+    What `facts()` says is shown beside the progress bar.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class CacheBuilder:
         file_of: Callable[[int], str | None],
         announce: Callable[[str, list[tuple[int, int]]], None],
         narrowed: Callable[[int], None],
+        facts: Callable[[], dict[str, Any]],
     ) -> None:
         threads: int = getattr(executor, "_max_workers", 4)
         self._at_once = at_once or threads
@@ -61,6 +63,7 @@ class CacheBuilder:
         self._file_of = file_of
         self._announce = announce
         self._narrowed = narrowed
+        self._facts = facts
         self._stopped = threading.Event()
         self._is_short_of_memory = False
         self._patience = 0.0
@@ -115,7 +118,7 @@ class CacheBuilder:
                     self._finished.add(job.key)
                     self._made += made
                     bar.update()
-                    bar.set_postfix(skipped=bar.n - self._made)
+                    bar.set_postfix(skipped=bar.n - self._made, **self._facts())
         finally:
             if file is not None:
                 self._announce(file, [])

@@ -83,6 +83,7 @@ class ValidatedDiskCache(DiskCache):
         #: Keys of what is not cached because the disk is full, and the settings say to go on.
         self._without_room: set[str] = set()
         self._counts = CacheCounts()
+        self._bytes_written = 0
 
     # The interface of a pipeline module
 
@@ -292,7 +293,7 @@ class ValidatedDiskCache(DiskCache):
         self.context.metrics.count("cache_hits", hits)
         self.context.metrics.count("cache_misses", misses)
         if missing and self.context.fills_cache:
-            self._build(missing, len(wanted))
+            self._build(missing, len(wanted), hits)
             there |= self.store.present(job.key for job in missing)
         elif missing:
             self._leave_out(missing)
@@ -333,7 +334,7 @@ class ValidatedDiskCache(DiskCache):
             )
             self._skip(index, error)
 
-    def _build(self, missing: list[Job], wanted: int) -> None:
+    def _build(self, missing: list[Job], wanted: int, hits: int) -> None:
         self.before_cache_fun()
         name = " and ".join(self._cached_names[:2]) + (" …" if len(self._cached_names) > 2 else "")
         self.context.event(
@@ -351,6 +352,7 @@ class ValidatedDiskCache(DiskCache):
             file_of=self._path_of,
             announce=self.context.announce,
             narrowed=self._narrowed,
+            facts=lambda: {"hits": hits, "written": f"{self._bytes_written / 1e6:.1f} MB"},
         )
         made = builder.run(missing) - len(self._without_room)
         self._forget_items()
@@ -406,7 +408,7 @@ class ValidatedDiskCache(DiskCache):
 
     def _store(self, key: str, item: dict[str, Any], index: int) -> None:
         try:
-            self.store.put(key, item)
+            self._bytes_written += self.store.put(key, item)
         except (TypeError, ValueError) as error:
             raise SampleError(
                 "a sample cannot be stored",
