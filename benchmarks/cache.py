@@ -212,7 +212,7 @@ def starts(counts: list[int], top: Path) -> Any:
         time.sleep(2.5)  # what changed just now is not remembered by its time
         for whose in ["ours", *(["MGDS"] if ENGINE == "mgds" else [])]:
             command = [sys.executable, __file__, "run-start", str(folder), str(top / str(count) / whose), whose]
-            for _ in range(2):  # the first time makes the cache
+            for _ in range(3):  # the first time makes the cache, and what changed just then is looked at once more
                 done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
             figures = json.loads(done.stdout.splitlines()[-1])
             first, second = figures["epochs"]

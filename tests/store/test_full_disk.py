@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from wan_fixes.errors import CriticalError
-from wan_fixes.store import SampleStore, atomic
+from wan_fixes.store import Quarantine, SampleStore, atomic
 
 from .samples_made_up import item_of, key_of, same
 
@@ -169,3 +169,12 @@ def test_ctrl_c_during_a_write_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         store.put(key_of(0), item_of(0))
     assert entries_and_leftovers(store) == ([], [])
+
+
+def test_a_database_that_finds_no_room_says_so_as_entries_do(small_disk: Path) -> None:
+    quarantine = Quarantine(small_disk / "quarantine.sqlite")
+    with pytest.raises(CriticalError) as caught:
+        for number in range(10_000):
+            quarantine.add(f"{number}.mp4", key_of(number), "x" * 10_000)
+    assert "full" in caught.value.reason and atomic.DISK_FULL in caught.value.context
+    quarantine.close()

@@ -19,6 +19,7 @@ from wan_fixes.store import make_key
 PIPELINE_VERSION = 1
 
 _STATE_ATTRIBUTES = {"started", "current_variation", "current_index", "pipeline", "context"}
+_tokenizer_hashes: weakref.WeakKeyDictionary[Any, tuple[int, str]] = weakref.WeakKeyDictionary()
 _weight_hashes: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
 
 
@@ -188,6 +189,17 @@ def _configuration(module: Any) -> dict[str, Any]:
     return {"type": type(module).__name__, "version": getattr(module, "CACHE_VERSION", 1), "settings": settings}
 
 
+def _tokenizer_hash(tokenizer: Any) -> str:
+    """Computed once per tokenizer and number of its words: with UMT5's 256,000 it takes a second."""
+    words, known = _tokenizer_hashes.get(tokenizer, (0, ""))
+    if words != len(tokenizer):
+        # Truncation and padding are those of its latest call: what a module asks for is among its own settings.
+        content = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+        known = xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+        _tokenizer_hashes[tokenizer] = len(tokenizer), known
+    return known
+
+
 def _describe(value: Any) -> Any:
     """A JSON-able description that is the same in every process."""
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -204,11 +216,8 @@ def _describe(value: Any) -> Any:
         return str(value)
     if isinstance(value, torch.autocast):
         return {"autocast": str(value.fast_dtype), "enabled": value._enabled}
-    tokenizer = getattr(value, "backend_tokenizer", None)
-    if tokenizer is not None:
-        # Truncation and padding are those of its latest call: what a module asks for is among its own settings.
-        content = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}
-        return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+    if hasattr(value, "backend_tokenizer"):
+        return _tokenizer_hash(value)
     if hasattr(value, "get_vocab"):
         return make_key(value.get_vocab())
     return getattr(value, "__qualname__", type(value).__qualname__)

@@ -59,7 +59,6 @@ class KnownSamples:
         self._store = store
         self._sample_keys = sample_keys
         self._modules = modules
-        self._at = at
         self._context = context
         self._collector = collector(modules, at)
         producing = {index: unwrap(modules[index]) for index in all_producers(modules, at, cached_names)}

@@ -20,6 +20,7 @@ import filelock
 
 from wan_fixes.errors import CriticalError, EntryError
 from wan_fixes.filesystem import network_file_system
+from wan_fixes.store.atomic import DISK_FULL
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +240,7 @@ class Database:
             path=self.path,
             reason=str(error),
             fix=fixes[0] if fixes else "make the folder writable, or choose another cache folder",
+            context={DISK_FULL: 1} if "full" in str(error) else None,
         )
 
 
