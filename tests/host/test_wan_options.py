@@ -35,14 +35,14 @@ def test_latents_of_a_tiled_vae_are_others_to_the_cache(runs: Any, tiny_wan: Pat
     from mgds.pipelineModules.EncodeVAE import EncodeVAE
     from modules.dataLoader.mixin.DataLoaderMgdsMixin import DataLoaderMgdsMixin
 
-    from wan_fixes.pipeline.fingerprint import _describe
+    from wan_fixes.pipeline.fingerprint import describe
 
     described = []
     create_mgds = DataLoaderMgdsMixin._create_mgds
 
     def record(self: Any, config: Any, definition: list[Any], *arguments: Any) -> Any:
         described.extend(
-            _describe(module.autocast_contexts)
+            describe(module.autocast_contexts)
             for part in definition
             for module in part or []
             if isinstance(module, EncodeVAE)

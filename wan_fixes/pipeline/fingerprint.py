@@ -117,7 +117,7 @@ class SettingsKeys:
         concept = read("concept") if self._hang_on_concept else None
         known = self._known.get(id(concept))
         if known is None:
-            key = make_key({name: _describe(read(name)) for name in self._names})
+            key = make_key({name: describe(read(name)) for name in self._names})
             known = self._known[id(concept)] = (concept, key)  # kept with the key, so that its id stays its own
         return known[1]
 
@@ -168,22 +168,22 @@ def weight_hash(network: torch.nn.Module) -> str:
 
 def wiring_of(module: Any) -> dict[str, Any]:
     """What the constructor was told, item names and all: it decides how one module's items reach another."""
-    settings = {
-        name: _describe(value)
-        for name, value in vars(module).items()
-        if not name.startswith("_") and name not in _STATE_ATTRIBUTES and not isinstance(value, torch.nn.Module)
-    }
-    return {"type": type(module).__name__, "version": getattr(module, "CACHE_VERSION", 1), "settings": settings}
+    return _told(module, lambda _: True)
 
 
 def _configuration(module: Any) -> dict[str, Any]:
-    """What the constructor was told, as far as it shapes the result: item names and state do not."""
+    """What the constructor was told, as far as it shapes the result: item names do not."""
+    return _told(module, lambda name: not name.endswith(("_name", "names")))
+
+
+def _told(module: Any, counts: Callable[[str], bool]) -> dict[str, Any]:
+    """Those attributes of a module whose name `counts`; state and networks never do."""
     settings = {
-        name: _describe(value)
+        name: describe(value)
         for name, value in vars(module).items()
         if not name.startswith("_")
         and name not in _STATE_ATTRIBUTES
-        and not name.endswith(("_name", "names"))
+        and counts(name)
         and not isinstance(value, torch.nn.Module)
     }
     return {"type": type(module).__name__, "version": getattr(module, "CACHE_VERSION", 1), "settings": settings}
@@ -200,18 +200,18 @@ def _tokenizer_hash(tokenizer: Any) -> str:
     return known
 
 
-def _describe(value: Any) -> Any:
+def describe(value: Any) -> Any:
     """A JSON-able description that is the same in every process."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, enum.Enum):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return [_describe(part) for part in value]
+        return [describe(part) for part in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(str(_describe(part)) for part in value)
+        return sorted(str(describe(part)) for part in value)
     if isinstance(value, dict):
-        return {str(key): _describe(part) for key, part in value.items()}
+        return {str(key): describe(part) for key, part in value.items()}
     if isinstance(value, torch.dtype):
         return str(value)
     if isinstance(value, torch.autocast):
