@@ -11,12 +11,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import PurePath
-from types import SimpleNamespace
 from typing import Any
 
 from wan_fixes.errors import CriticalError
 from wan_fixes.pipeline.context import PipelineContext
-from wan_fixes.pipeline.fingerprint import wiring_of
+from wan_fixes.pipeline.fingerprint import describe, wiring_of
 from wan_fixes.pipeline.origins import Origin, shared_state, stem_of
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 from wan_fixes.pipeline.sample_keys import SampleKeys
@@ -118,7 +117,7 @@ class KnownSamples:
         """
         known = self._known().entries
         wanted = {key: known[key] for key in keys if key in known}
-        times, then = self._store.folder_times(), self._known().folder_times
+        times, then = self._store.folder_times(wanted), self._known().folder_times
         quiet = {folder for folder, time in times.items() if time == then.get(folder)}
         sizes = self._store.sizes(key for key in wanted if key[:2] not in quiet)
         return {key: values for key, (size, values) in wanted.items() if key[:2] in quiet or sizes.get(key) == size}
@@ -152,12 +151,10 @@ class KnownSamples:
         return found
 
     @quiet_gc()
-    def _read(self) -> Manifest | None:
-        return self._store.read_manifest(self._name()) if self._is_usable else None
-
     def _known(self) -> Manifest:
         if self._manifest is None:
-            self._manifest = self._take(self._read() or Manifest())
+            found = self._store.read_manifest(self._name()) if self._is_usable else None
+            self._manifest = self._take(found or Manifest())
         return self._manifest
 
     def _take(self, manifest: Manifest) -> Manifest:
@@ -195,7 +192,7 @@ class KnownSamples:
         for (index, variation), key in keys.items():
             if key in values:
                 by_index.setdefault(index, {})[variation] = key
-        times = self._store.folder_times()  # before the entries are looked at
+        times = self._store.folder_times(values)  # before the entries are looked at
         if not self._differs(by_index, known) and times.items() <= self._known().folder_times.items():
             return
         sizes = self._store.sizes(values)
@@ -273,8 +270,7 @@ def _wiring(module: Any) -> dict[str, Any]:
     """Of the concepts, what may shape a sample: not where its files lie, which differs from machine to machine."""
     if not hasattr(module, "concepts"):
         return wiring_of(module)
-    concepts = [_without_places(concept) for concept in module.concepts]
-    return {"type": type(module).__name__, "concepts": wiring_of(SimpleNamespace(concepts=concepts))}
+    return {"type": type(module).__name__, "concepts": describe([_without_places(part) for part in module.concepts])}
 
 
 def _without_places(value: Any) -> Any:

@@ -63,12 +63,16 @@ class Layout:
                         found[entry.name[: -len(SUFFIX)]] = entry.stat(follow_symlinks=False).st_size
         return found
 
-    def times(self) -> dict[str, int]:
-        """When a file last came into or went out of each folder of entries (ns), where that was not just now."""
+    def times(self, keys: Iterable[str]) -> dict[str, int]:
+        """When a file last came into or went out of each folder of these keys (ns), where that was not just now."""
         settled = (time.time() - STAMP_SECONDS) * 1e9
-        with os.scandir(self.entries) as folders:
-            found = {folder.name: folder.stat(follow_symlinks=False).st_mtime_ns for folder in folders}
-        return {name: mtime_ns for name, mtime_ns in found.items() if mtime_ns < settled}
+        found: dict[str, int] = {}
+        for folder in {key[:2] for key in keys}:
+            with contextlib.suppress(OSError):
+                mtime_ns = os.lstat(self.entries / folder).st_mtime_ns
+                if mtime_ns < settled:
+                    found[folder] = mtime_ns
+        return found
 
     def files(self) -> Iterator[Path]:
         """Everything in the folders of the entries, in order."""

@@ -7,6 +7,7 @@ checked whole before any of it is used.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -188,8 +189,11 @@ def write_manifest(folder: Path, identity: str, data: bytes, temporary_folder: P
     """Put a manifest in its place, and drop the oldest ones beyond `KEPT`. Raises CriticalError on a full disk."""
     write_atomic(_path(folder, identity), [data], temporary_folder=temporary_folder)
     others = [path for path in manifest_files(folder) if path.stem != identity]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: -(KEPT - 1)]:
-        path.unlink(missing_ok=True)
+    if len(others) < KEPT:
+        return
+    with contextlib.suppress(OSError):  # another process does the same, or has one open; the next time will do
+        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT]:
+            path.unlink()
 
 
 def manifest_files(folder: Path) -> list[Path]:

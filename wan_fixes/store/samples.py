@@ -244,9 +244,9 @@ class SampleStore:
         """The bytes of the files of those of `keys` that have one. Nothing is opened."""
         return self._layout.sizes(keys)
 
-    def folder_times(self) -> dict[str, int]:
-        """When an entry last came or went, by the first two digits of the keys (ns); not where that was just now."""
-        return self._layout.times()
+    def folder_times(self, keys: Iterable[str]) -> dict[str, int]:
+        """When an entry last came or went, by the first two digits of `keys` (ns); not where that was just now."""
+        return self._layout.times(keys)
 
     def read_manifest(self, identity: str) -> Manifest | None:
         """The list of samples that was written under this identity, or None where there is no sound one."""
