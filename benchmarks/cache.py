@@ -4,8 +4,8 @@
     python benchmarks/cache.py start [--counts N ...]        MGDS's rows need the real mgds on the path
     python benchmarks/cache.py overlap [--clips N] [--size W H] [--device cuda]
 
-`start` makes a folder of small files and a complete cache of them (a few KB each), and starts on it again in a fresh
-process. Its table has the seconds of the modules that we replace, and of each module.
+`start` makes a folder of small files with captions, and complete caches of both (a few KB each), and starts on them
+again in fresh processes. Its table has the seconds of the first two epochs, and of each module in the first.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from typing import Any
 
 LATENT, TEXT = (16, 21, 60, 104), (512, 4096)
 ROUNDS = 5
-GROUPS = ["concept.path", "concept.seed", "concept.include_subdirectories", "concept.image"]
 BALANCING = {
     "balancing_in_name": "concept.balancing",
     "balancing_strategy_in_name": "concept.balancing_strategy",
-    "variations_group_in_name": GROUPS,
     "group_enabled_in_name": "concept.enabled",
 }
 
@@ -117,7 +115,9 @@ def timed(work: Callable[..., Any], *arguments: Any) -> float:
 def make_folder(folder: Path, count: int) -> None:
     folder.mkdir(parents=True)
     for number in range(count):
-        (folder / f"{number:06}.num").write_text(str(number), encoding="ascii")
+        path = folder / f"{number:06}.num"
+        path.write_text(str(number), encoding="ascii")
+        path.with_suffix(".txt").write_text(f"a caption of {number}", encoding="ascii")
 
 
 def run_start(folder: Path, cache: Path, *, stock: bool) -> None:
@@ -134,20 +134,24 @@ def run_start(folder: Path, cache: Path, *, stock: bool) -> None:
 
     encode = Step("image_path", ("latent", "crop_resolution"), read)
     encode.path_in_name = "image_path"  # says that the file's content counts
+    caption_path = Step("image_path", ("prompt_path",), lambda path: {"prompt_path": path[:-3] + "txt"})
+    encode_text = Step("prompt", ("hidden",), lambda text: {"hidden": torch.full((16, 64), float(len(text)))})
 
     concept = {
         "path": str(folder), "name": "all", "enabled": True, "include_subdirectories": False, "loss_weight": 1.0,
-        "seed": 1, "image": {}, "image_variations": 1, "balancing": 1.0, "balancing_strategy": "REPEATS",
+        "seed": 1, "image": {}, "image_variations": 1, "text": {}, "text_variations": 1, "balancing": 1.0,
+        "balancing_strategy": "REPEATS",
     }  # fmt: skip
     context = PipelineContext.create(cache / "files")
     modules = _start_modules(cache, context, stock=stock)
-    modules.insert(1, encode)
+    modules[1:1] = [encode, caption_path]
+    modules.insert(4, encode_text)
     first = [ConceptPipelineModule([concept]), SettingsPipelineModule({})]
     pipeline = LoadingPipeline(torch.device("cpu"), [*first, *modules], 1, 0, PipelineState(2))
     seconds: dict[str, float] = {}
-    for module in modules:
+    for number, module in enumerate(modules):
         if hasattr(module, "start"):
-            module.start = _clocked(module.start, type(module).__name__, seconds)
+            module.start = _clocked(module.start, f"{number} {type(module).__name__}", seconds)
     epochs = [timed(pipeline.start_next_epoch) for _ in range(2)]
     context.close()
     sys.stdout.write(json.dumps({"modules": seconds, "epochs": epochs}) + "\n")
@@ -161,30 +165,41 @@ def _clocked(start: Callable[..., None], name: str, seconds: dict[str, float]) -
     return work
 
 
+def _groups(kind: str) -> list[str]:
+    return ["concept.path", "concept.seed", "concept.include_subdirectories", f"concept.{kind}"]
+
+
 def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
     from clip_cache import PATH_NAMES
 
-    out = ["latent", "crop_resolution", "image_path", "concept"]
+    out = ["latent", "hidden", "prompt", "crop_resolution", "image_path", "concept"]
     if stock:
         from mgds.OutputPipelineModule import OutputPipelineModule
         from mgds.pipelineModules.AspectBatchSorting import AspectBatchSorting
         from mgds.pipelineModules.CollectPaths import CollectPaths
         from mgds.pipelineModules.DiskCache import DiskCache
+        from mgds.pipelineModules.LoadText import LoadText
         from mgds.pipelineModules.VariationSorting import VariationSorting
 
         return [
             CollectPaths(*PATH_NAMES, [".num"], None, []),
+            LoadText("prompt_path", "prompt"),
             DiskCache(
-                str(cache / "cache"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
-                **BALANCING,
+                str(cache / "image"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
+                variations_group_in_name=_groups("image"), **BALANCING,
             ),
-            VariationSorting(["concept"], **BALANCING),
+            DiskCache(
+                str(cache / "text"), ["hidden"], [], "concept.text_variations",
+                variations_group_in_name=_groups("text"), **BALANCING,
+            ),
+            VariationSorting(["prompt", "concept"], variations_group_in_name=_groups("text"), **BALANCING),
             AspectBatchSorting("crop_resolution", out, 1),
             OutputPipelineModule(out),
         ]  # fmt: skip
     from wan_fixes.pipeline import (
         SafeAspectBatchSorting,
         SafeVariationSorting,
+        ValidatedCaptionLoader,
         ValidatedCollectPaths,
         ValidatedDiskCache,
     )
@@ -192,11 +207,18 @@ def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
 
     return [
         ValidatedCollectPaths(*PATH_NAMES, [".num"], None, [], context=context),
+        ValidatedCaptionLoader("prompt_path", "prompt", first_line_only=True, context=context),
         ValidatedDiskCache(
-            str(cache / "cache"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
-            context=context, **BALANCING,
+            str(cache / "image"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
+            variations_group_in_name=_groups("image"), context=context, **BALANCING,
         ),
-        SafeVariationSorting(["concept"], context=context, **BALANCING),
+        ValidatedDiskCache(
+            str(cache / "text"), ["hidden"], [], "concept.text_variations",
+            variations_group_in_name=_groups("text"), context=context, **BALANCING,
+        ),
+        SafeVariationSorting(
+            ["prompt", "concept"], variations_group_in_name=_groups("text"), context=context, **BALANCING
+        ),
         SafeAspectBatchSorting("crop_resolution", out, 1, context=context),
         OutputPipelineModule(out),
     ]  # fmt: skip

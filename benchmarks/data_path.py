@@ -218,7 +218,11 @@ def _peak() -> float:
     What the two share is in this process's size.
     """
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    running = sum(child.memory_full_info().uss for child in psutil.Process().children()) / 1024
+    running = 0.0
+    for child in psutil.Process().children():
+        now, status = child.memory_full_info(), Path(f"/proc/{child.pid}/status").read_text()
+        largest = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+        running += largest - (now.rss - now.uss) / 1024
     return max(own + running, children) / 1024
 
 

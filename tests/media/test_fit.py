@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,19 @@ def test_memory_grows_with_the_target_and_not_with_the_source(tmp_path: Path) ->
     finally:
         tracemalloc.stop()
     assert peak < 2 * fitted.nbytes < 24 * 1280 * 720 * 3 / 20
+
+
+def test_no_frame_outlives_its_use(clip: Path) -> None:
+    """PyAV's frames may refer to themselves: then their memory, of which Python sees nothing, stays taken."""
+    plan = plan_of(clip)
+    gc.collect()
+    gc.disable()
+    try:
+        decode_clip(clip, plan, fit=Fit((90, 160), (0, 0, 90, 160)))
+        alive = [thing for thing in gc.get_objects() if issubclass(type(thing), av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(alive) <= 1, "the one that told of the orientation"
 
 
 @pytest.mark.parametrize("crop", [(0, 0, 11, 10), (0, 1, 10, 10), (-1, 0, 5, 5), (0, 0, 0, 5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
@@ -611,3 +612,35 @@ def test_nothing_is_recorded_of_what_went_well(context):
     assert [reader.read("x", index) for index in range(6)] == [1] * 6
     assert samples_of(context) == {} == samples_of(context, "warning")
     assert events_of(context, "module_failure") == []
+
+
+def test_what_a_module_draws_hangs_on_the_content_and_not_on_the_place_or_the_seed(context, tmp_path):
+    """Stock draws by both, and the sample cache holds what it drew."""
+
+    def draw(module, variation, index, name):
+        return {"x": module._get_rand(variation, index).random()}
+
+    def draws(names, **options):
+        paths = [str(tmp_path / name) for name in names]
+        for path, name in zip(paths, names, strict=True):
+            Path(path).write_text(name)
+        guards = [guarded(context, draw) for _ in range(2)]
+        started(Collector([concept_of()] * len(paths), paths), *guards, **options)
+        return {
+            name: [guard.get_item(variation, index)["x"] for guard in guards for variation in range(3)]
+            for index, name in enumerate(names)
+        }
+
+    before = draws(["a", "b", "c"])
+    after = draws(["c", "x", "a"], seed=99)
+    assert (after["a"], after["c"]) == (before["a"], before["c"])
+    every = [number for numbers in before.values() for number in numbers]
+    assert len(set(every)) == len(every), "each sample, each variation, and each of two like modules draws its own"
+
+
+def test_what_a_module_draws_for_an_epoch_hangs_on_the_seed(context):
+    def draw(module, variation, index, name):
+        return {"x": module._get_rand(variation).random()}
+
+    first, same, other = (started(collector(), guarded(context, draw), seed=seed).read("x", 0) for seed in (1, 1, 2))
+    assert first == same != other

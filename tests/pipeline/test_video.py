@@ -104,11 +104,9 @@ def test_a_loader_without_a_sampler_plans_the_same(context, contexts, good_clips
         assert torch.equal(with_plan.read("image", index, 1), without.read("image", index, 1))
 
 
-def test_windows_hang_on_content_variation_and_seed_and_not_on_name_or_place(contexts, good_clips, tmp_path):
-    def first_frames(paths, seed=0):
-        context = contexts.new()
-        context.seed = seed
-        reader = loaded(context, paths)
+def test_windows_hang_on_content_and_variation_and_not_on_name_or_place(contexts, good_clips, tmp_path):
+    def first_frames(paths):
+        reader = loaded(contexts.new(), paths)
         return [
             [reader.read("plan", index, variation).indices[0] for variation in range(6)] for index in range(len(paths))
         ]
@@ -119,7 +117,6 @@ def test_windows_hang_on_content_variation_and_seed_and_not_on_name_or_place(con
     copy = tmp_path / "a copy.mp4"
     shutil.copyfile(paths[0], copy)
     assert first_frames([*reversed(paths), copy]) == [*reversed(before), before[0]]
-    assert first_frames(paths, seed=1) != before
 
 
 def test_what_is_no_video_by_its_name_is_somebody_elses(context, tmp_path):

@@ -27,6 +27,8 @@ from wan_fixes.settings import Settings
 class Collector(PipelineModule, RandomAccessPipelineModule):
     """Stands for the collection of paths: `image_path` and `concept` of each sample, as given."""
 
+    CACHE_VERSION = 1
+
     def __init__(self, concepts: list[dict[str, Any]], paths: list[str] | None = None) -> None:
         super().__init__()
         self.concepts = concepts

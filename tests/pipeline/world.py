@@ -66,11 +66,17 @@ class Step(PipelineModule, RandomAccessPipelineModule):
 
 
 class LoadNumber(Step):
-    """Reads the number that a file holds."""
+    """Reads the number that a file holds. `loaded` says which, one after the other."""
 
     def __init__(self, path_in_name: str, out_name: str) -> None:
-        super().__init__(path_in_name, out_name, lambda path, variation: torch.tensor(number_in(path)))
+        super().__init__(path_in_name, out_name, self._load)
         self.path_in_name = path_in_name
+        self.loaded: list[int] = []
+
+    def _load(self, path: str, variation: int) -> torch.Tensor:
+        number = number_in(path)
+        self.loaded.append(number)
+        return torch.tensor(number)
 
 
 def number_in(path: str) -> int:
@@ -161,6 +167,8 @@ class World:
         As OneTrainer's `latent_caching`: two caches and sorted batches, or everything made anew in each epoch.
     guards:
         Whether the definition goes through the rewrite table, as a host's does.
+    condition_fault:
+        Given, a second encoder makes one more tensor of each clip, as image to video needs.
     """
 
     def __init__(
@@ -174,6 +182,7 @@ class World:
         buckets: int = 1,
         image_fault: Fault = no_fault,
         text_fault: Fault = no_fault,
+        condition_fault: Fault | None = None,
         settings: Mapping[str, Any] | None = None,
         image_names: tuple[str, ...] = ("latent_image",),
         text_names: tuple[str, ...] = ("hidden",),
@@ -184,10 +193,13 @@ class World:
         self.context = context
         self.image_encoder = Encoder("image", "latent_image", image_fault)
         self.text_encoder = Encoder("tokens", "hidden", text_fault)
-        made = ["latent_image", "hidden", "crop_resolution", "image_path", "prompt"]
+        self.condition_encoder = Encoder("image", "condition", condition_fault or no_fault)
+        conditions = [] if condition_fault is None else ["condition"]
+        self.loader = LoadNumber("image_path", "image")
+        made = ["latent_image", *conditions, "hidden", "crop_resolution", "image_path", "prompt"]
         self.image_cache = ValidatedDiskCache(
             cache_dir=str(cache_dir / "image"),
-            split_names=list(image_names),
+            split_names=[*image_names, *conditions],
             aggregate_names=["crop_resolution", "image_path"],
             variations_in_name="concept.image_variations",
             variations_group_in_name=[*GROUPS, "concept.image"],
@@ -210,11 +222,12 @@ class World:
                 "concept", "path", "concept.include_subdirectories", "enabled", "image_path", "concept",
                 {".num"}, None, None, context=context,
             ),
-            LoadNumber("image_path", "image"),
+            self.loader,
             Measure(buckets),
             Step("image_path", "caption_path", lambda path, variation: str(Path(path).with_suffix(".txt"))),
             ValidatedCaptionLoader(caption_path, "prompt", first_line_only=True, context=context),
             self.image_encoder,
+            self.condition_encoder if conditions else [],
             Tokenizer(),
             self.text_encoder,
             [self.image_cache, self.text_cache] if caching else [],

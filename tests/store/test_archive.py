@@ -345,7 +345,7 @@ IDENTITY = "0123456789abcdef" * 2
 
 
 def listed(*names: str, key: int = 0, state: str = "as it was") -> Manifest:
-    rows = [SampleRow(name, 0, state, index, {0: key_of(key)}) for index, name in enumerate(names)]
+    rows = [SampleRow(name, 0, state, {0: key_of(key)}) for name in names]
     return Manifest([rows], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
 
 
@@ -414,8 +414,8 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: st
         lambda data: data[:-1],
         lambda data: data.replace(b"a.mp4", b"b.mp4"),
         lambda data: b"",
-        lambda data: signed(data, b'"indices":[0]', b'"indices":["0"]'),
-        lambda data: signed(data, b'"indices":[0]', b'"indices":[]'),
+        lambda data: signed(data, b'"chunks":[0]', b'"chunks":["0"]'),
+        lambda data: signed(data, b'"chunks":[0]', b'"chunks":[]'),
         lambda data: signed(data, b'"chunks":[0]', b'"chunks":[-1]'),
         lambda data: signed(data, key_of(0).encode(), b"../../x"),
         lambda data: signed(data, b'"format":1', b'"format":2'),

@@ -38,6 +38,8 @@ class StrictDecoder:
         #: Only FFmpeg's own choice is told what the container says of the picture's orientation.
         self._told: VideoCodecContext | None = None
         self._orientation: Orientation | None = None
+        #: By the rotation that PyAV tells of a frame.
+        self._orientations: dict[int, Orientation] = {}
         self._context: VideoCodecContext = native
         count = _THREADS if threads else 1  # for one frame, starting them would take longer than decoding it
         strict = {"err_detect": "explode"} if native.name in _EXPLODE else {}
@@ -89,4 +91,10 @@ class StrictDecoder:
 
     def orientation_of(self, frame: av.VideoFrame) -> Orientation:
         """How `frame`, which this decoder made, is turned for display."""
-        return orientation_of(frame) if self._told is None else self._orientation or Orientation()
+        if self._told is not None:
+            return self._orientation or Orientation()
+        # Not asked of each: a frame whose side data was looked at refers to itself, and lives on with its memory until
+        # the garbage collector comes by.
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = orientation_of(frame)
+        return self._orientations[frame.rotation]

@@ -20,7 +20,10 @@ from wan_fixes.pipeline.pixels import SHORT_OF_MEMORY
 
 @dataclass(slots=True)
 class Job:
-    """One entry to make: its key, and the (input index, variation) pairs that share it, any of which will do."""
+    """One entry to make: its key, and the places that share it, any of which will do.
+
+    A place is an input index and the number of the entry among those of the sample.
+    """
 
     key: str
     samples: list[tuple[int, int]]
@@ -31,16 +34,16 @@ PATIENCE_SECONDS = 1.0
 
 
 class CacheBuilder:
-    """Runs jobs through `encode(key, index, variation, patience)`.
+    """Runs jobs through `encode(key, index, number, patience)`.
 
     It returns False when another process is still making the entry after `patience` seconds: those come last. A sample
     for which it raises ``SampleError`` goes to `skip(index, error)`; any other error ends the building.
     `at_once` lowers how many run at the same time. When this process runs short of memory, half as many do from there
     on, which `narrowed(at_once)` is told, and what lacked memory is made again; what lacks it by itself too is skipped.
 
-    Jobs whose `file_of(index)` is the same are made in one thread, one after the other, and `announce(file, pairs)`
-    tells which (index, variation) pairs are to come; an empty list once they are done.
-    What `facts()` says is shown beside the progress bar.
+    Jobs whose `file_of(index)` is the same, and those of one sample, are made in one thread, one after the other.
+    `announce(file, places)` tells which places are to come; an empty list once they are done.
+    What `facts()` says is shown beside the progress bar, which counts jobs as `unit`.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class CacheBuilder:
         file_of: Callable[[int], str | None],
         announce: Callable[[str, list[tuple[int, int]]], None],
         narrowed: Callable[[int], None],
+        unit: str,
         facts: Callable[[], dict[str, Any]],
     ) -> None:
         threads: int = getattr(executor, "_max_workers", 4)
@@ -63,6 +67,7 @@ class CacheBuilder:
         self._file_of = file_of
         self._announce = announce
         self._narrowed = narrowed
+        self._unit = unit
         self._facts = facts
         self._stopped = threading.Event()
         self._is_short_of_memory = False
@@ -75,7 +80,7 @@ class CacheBuilder:
 
     def run(self, jobs: list[Job]) -> int:
         """Make the entries; returns how many were made."""
-        with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit="sample") as bar:
+        with tqdm(total=len(jobs), smoothing=0.1, desc="caching", unit=self._unit) as bar:
             while jobs:
                 self._run_until_short(jobs, bar)
                 jobs = [job for job in jobs if job.key not in self._finished]
@@ -90,11 +95,11 @@ class CacheBuilder:
         """Make the entries, or some of them, where memory runs short."""
         self._stopped.clear()
         self._is_short_of_memory = False
-        by_file: dict[str | None, list[Job]] = {}
+        together: dict[str | int, list[Job]] = {}
         for job in jobs:
-            by_file.setdefault(self._file_of(job.samples[0][0]), []).append(job)
-        alone = [[job] for job in by_file.pop(None, [])]
-        groups = [*by_file.values(), *alone]
+            index, _ = job.samples[0]
+            together.setdefault(self._file_of(index) or index, []).append(job)
+        groups = list(together.values())
         work = fan_out(self._executor, partial(self._make_all, bar=bar), groups, self._at_once, self._stopped)
         with closing(work):
             for _, future in work:
@@ -131,9 +136,9 @@ class CacheBuilder:
         if self._device is not None:
             torch.cuda.set_device(self._device)  # the current device is a thread's own
         failures = []
-        for index, variation in job.samples:
+        for index, number in job.samples:
             try:
-                is_there = self._encode(job.key, index, variation, self._patience)
+                is_there = self._encode(job.key, index, number, self._patience)
             except SampleError as error:
                 if error.context.get(SHORT_OF_MEMORY) and not (self._at_once == 1 and job.key in self._lacking):
                     self._lacking.add(job.key)

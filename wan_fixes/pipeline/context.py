@@ -40,8 +40,6 @@ class PipelineContext:
         the folder that its definition names.
     run:
         The run's entry in the run database, or None when nobody keeps one.
-    seed:
-        Every choice made for a sample hangs on this, the variation, and the sample's content.
     fills_cache:
         False in a process that starts an epoch after another one which fills the same cache: what is not in it then
         could not be made, and is left out here as it was there.
@@ -55,7 +53,6 @@ class PipelineContext:
     probe_memory: ProbeMemory
     metrics: Metrics
     run: Run | None = None
-    seed: int = 0
     fills_cache: bool = True
     roster: SampleRoster = field(default_factory=SampleRoster)
     _temporary: TemporaryDirectory[str] | None = None
@@ -71,7 +68,6 @@ class PipelineContext:
         *,
         settings: Settings | None = None,
         run: Run | None = None,
-        seed: int = 0,
         fills_cache: bool = True,
     ) -> PipelineContext:
         """A context whose memory of files lives in `cache_dir` (made when missing); forgotten with it where None."""
@@ -91,7 +87,6 @@ class PipelineContext:
             probe_memory=ProbeMemory(folder / "probes.sqlite"),
             metrics=Metrics(),
             run=run,
-            seed=seed,
             fills_cache=fills_cache,
             _temporary=temporary,
         )
@@ -160,8 +155,11 @@ class PipelineContext:
         return self.reader.probe(path)
 
     def rng(self, variation: int, path: str, purpose: str) -> random.Random:
-        """The random numbers of one sample in one variation, the same wherever the sample stands in the list."""
-        text = f"{self.seed}/{variation}/{self.content_id(path)}/{purpose}"
+        """The random numbers of one sample in one variation: in every run, wherever the sample stands in the list.
+
+        No seed counts: what is cached serves trainings with any, and what is added to it later must fit it.
+        """
+        text = f"{variation}/{self.content_id(path)}/{purpose}"
         return random.Random(xxhash.xxh3_64_intdigest(text.encode()))
 
     def announce(self, path: str, pairs: list[Pair]) -> None:

@@ -37,7 +37,7 @@ MANY_DAMAGED = 5
 MANY_DAMAGED_SHARE = 0.01
 
 Wanted = dict[str, list[tuple[int, int]]]
-"""For each key the (input index, variation) pairs of which it is."""
+"""For each key the (input index, number) pairs of which it is: `_number` counts the entries of a sample."""
 
 
 class ValidatedDiskCache(DiskCache):
@@ -94,9 +94,12 @@ class ValidatedDiskCache(DiskCache):
         self._live_names = {name for name in names if self._is_plain_path(pipeline.modules, name)}
         self._cached_names = [name for name in names if name not in self._live_names]
         self._sample_keys = SampleKeys(pipeline.modules, module_index, self._cached_names, self.context)
+        self._parts = self._sample_keys.parts
+        self._unit = "sample" if len(self._parts) == 1 else "part"
+        self._part_of = {name: part for part, names in enumerate(self._parts) for name in names}
         #: What is known from the last start; asked by the modules before this one too.
         self.known_samples = KnownSamples(
-            self.store, self._sample_keys, self._cached_names, pipeline.modules, module_index, base_seed, self.context
+            self.store, self._sample_keys, self._cached_names, pipeline.modules, module_index, self.context
         )
         self._needed = NeededEntries(self.store, self._cached_names, self._sample_keys.concept_of)
 
@@ -157,15 +160,12 @@ class ValidatedDiskCache(DiskCache):
         variation = location.turn % plan.groups[location.group].variations
         if requested_name in self._live_names:
             return {requested_name: self._get_previous_item(variation, requested_name, location.sample)}
+        parts = range(len(self._parts)) if requested_name is None else [self._part_of[requested_name]]
         try:
-            # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
-            key = self._keys.get((location.sample, variation)) or self._key(location.sample, variation)
-            if key in self._without_room and requested_name is not None:
-                return self._to_device(self._encode(location.sample, variation, [requested_name]))
-            small = values_from_json(self._small[key]) if key in self._small else {}
-            if requested_name in small:
-                return small
-            return self._to_device(self._read_or_make(key, location.sample, variation))
+            item: dict[str, Any] = {}
+            for part in parts:
+                item |= self._part(location.sample, variation, part, requested_name)
+            return item
         except SampleError as error:
             self._skip(location.sample, error)
             raise
@@ -179,8 +179,10 @@ class ValidatedDiskCache(DiskCache):
             return [None] * self.length()
         read: dict[str, Any] = {}
         values = []
-        for pair in self._current_plan().order(self.current_variation):
-            text = self._small.get(self._keys.get(pair, ""), "{}")
+        part = self._part_of[name]
+        for index, variation in self._current_plan().order(self.current_variation):
+            key = self._keys.get((index, self._number(variation, part)), "")
+            text = self._small.get(key, "{}")
             if text not in read:
                 read[text] = values_from_json(text).get(name)
             values.append(read[text])
@@ -255,16 +257,15 @@ class ValidatedDiskCache(DiskCache):
     def _wanted(self, epoch: int, without: set[str]) -> Wanted:
         """What this epoch needs: samples with one content share a key."""
         wanted: Wanted = {}
-        for pair in self._current_plan().needed(epoch):
-            key = self._keys.get(pair)
-            if key is None:
+        for index, variation in self._current_plan().needed(epoch):
+            for part in range(len(self._parts)):
                 try:
-                    key = self._keys[pair] = self._key(*pair)
+                    key = self._key(index, variation, part)
                 except SampleError as error:
-                    self._skip(pair[0], error)
-                    continue
-            if key not in without:
-                wanted.setdefault(key, []).append(pair)
+                    self._skip(index, error)
+                    break
+                if key not in without:
+                    wanted.setdefault(key, []).append((index, self._number(variation, part)))
         return wanted
 
     @quiet_gc()
@@ -274,14 +275,32 @@ class ValidatedDiskCache(DiskCache):
             samples = (index for group in self._groups or () for index in group.indices)
             self._needed.note({key: pairs[0][0] for key, pairs in wanted.items()}, samples)
 
-    def _key(self, index: int, variation: int) -> str:
-        """The key of a sample. Raises ``SampleError`` when what it hangs on cannot be read."""
-        try:
-            return self._sample_keys.of(index, variation)
-        except (SampleError, UserError, CriticalError):
-            raise
-        except Exception as error:
-            raise self._as_ours(error, "key", index) from error
+    def _number(self, variation: int, part: int) -> int:
+        """Which of a sample's entries it is: of each variation in turn those of its parts."""
+        return variation * len(self._parts) + part
+
+    def _key(self, index: int, variation: int, part: int) -> str:
+        """The key of an entry. Raises ``SampleError`` when what it hangs on cannot be read."""
+        place = index, self._number(variation, part)
+        if place not in self._keys:
+            try:
+                self._keys[place] = self._sample_keys.of(index, variation, part)
+            except (SampleError, UserError, CriticalError):
+                raise
+            except Exception as error:
+                raise self._as_ours(error, "key", index) from error
+        return self._keys[place]
+
+    def _part(self, index: int, variation: int, part: int, requested_name: str | None) -> dict[str, Any]:
+        """The items of one part of a sample, or as many of them as are at hand with the one that is asked for."""
+        # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
+        key = self._key(index, variation, part)
+        if key in self._without_room and requested_name is not None:
+            return self._to_device(self._encode(index, variation, [requested_name]))
+        small = values_from_json(self._small[key]) if key in self._small else {}
+        if requested_name in small:
+            return small
+        return self._to_device(self._read_or_make(key, index, variation, part))
 
     def _provide(self, wanted: Wanted) -> dict[str, str]:
         """Make what the store lacks. The plain values of all that it has then, as JSON."""
@@ -339,7 +358,7 @@ class ValidatedDiskCache(DiskCache):
         name = " and ".join(self._cached_names[:2]) + (" …" if len(self._cached_names) > 2 else "")
         self.context.event(
             "caching_started",
-            f"caching {len(missing)} of {wanted} samples ({name})",
+            f"caching {len(missing)} of {wanted} {self._unit}s ({name})",
             missing=len(missing),
             wanted=wanted,
         )
@@ -350,44 +369,54 @@ class ValidatedDiskCache(DiskCache):
             self._state.executor,
             self.context.recovery.policy.max_threads,
             file_of=self._path_of,
-            announce=self.context.announce,
+            announce=self._announce,
             narrowed=self._narrowed,
+            unit=self._unit,
             facts=lambda: {"hits": hits, "written": f"{self._bytes_written / 1e6:.1f} MB"},
         )
         made = builder.run(missing) - len(self._without_room)
-        self._forget_items()
+        self._forget_items(with_failures=made < len(missing))
         self.context.event(
             "caching_finished",
-            f"cached {made} of {len(missing)} samples in {time.perf_counter() - started:.1f} s",
+            f"cached {made} of {len(missing)} {self._unit}s in {time.perf_counter() - started:.1f} s",
             made=made,
             failed=len(missing) - made,
         )
+
+    def _announce(self, file: str, places: list[tuple[int, int]]) -> None:
+        pairs = [(index, number // len(self._parts)) for index, number in places]
+        self.context.announce(file, list(dict.fromkeys(pairs)))
 
     def _narrowed(self, at_once: int) -> None:
         self.context.recovery.lower_threads(at_once)
         message = f"memory ran short: at most {at_once} samples are made at the same time from now on"
         self.context.event("reconfigured", message)
         logger.warning("%s", message)
-        self._forget_items()
+        self._forget_items(with_failures=True)
 
-    def _forget_items(self) -> None:
+    def _forget_items(self, *, with_failures: bool) -> None:
         """Free the items that each loader thread holds in every module: whole clips, until it is asked for another.
 
-        What failed holds clips too: its exceptions and their frames refer to each other.
+        What failed holds clips too: its exceptions and their frames refer to each other. To find those takes a tenth
+        of a second.
         """
         for module in self.pipeline.modules[: self._module_index]:
             if not isinstance(module, SerialPipelineModule):
                 module.clear_item_cache()
-        gc.collect()
+        if with_failures:
+            gc.collect()
         pixel_memory.release()
 
-    def _encode_and_store(self, key: str, index: int, variation: int, patience: float) -> bool:
+    def _encode_and_store(self, key: str, index: int, number: int, patience: float) -> bool:
         """False when another process is still making it after `patience` seconds."""
+        variation, part = divmod(number, len(self._parts))
+        if self.context.roster.is_dropped(index):  # another part of it failed
+            raise self.context.roster.reasons()[index]
         with memory_for(self._path_of(index)), self.store.making(key, patience) as is_ours:
             if not is_ours:
                 return self.store.contains(key)
             if not self._without_room:
-                self._store(key, self._encode(index, variation, self._cached_names), index)
+                self._store(key, self._encode(index, variation, self._parts[part]), index)
             else:
                 self._without_room.add(key)
         return True
@@ -437,22 +466,22 @@ class ValidatedDiskCache(DiskCache):
                 return f"'{name}' {problem}"
         return None
 
-    def _read_or_make(self, key: str, index: int, variation: int) -> dict[str, Any]:
+    def _read_or_make(self, key: str, index: int, variation: int, part: int) -> dict[str, Any]:
         started = time.perf_counter()
         try:
             item = self.store.get(key)
         except KeyError:
-            return self._make_now(key, index, variation)
+            return self._make_now(key, index, variation, part)
         except EntryError as error:
             logger.warning("%s", error)
             self.handle_cache_corruption(key)
-            return self._make_now(key, index, variation)
+            return self._make_now(key, index, variation, part)
         self._counts.was_read(time.perf_counter() - started)
         return item
 
-    def _make_now(self, key: str, index: int, variation: int) -> dict[str, Any]:
+    def _make_now(self, key: str, index: int, variation: int, part: int) -> dict[str, Any]:
         """Encode in the middle of an epoch. A cache that can no longer be written does not end it."""
-        item = self._encode(index, variation, self._cached_names)
+        item = self._encode(index, variation, self._parts[part])
         try:
             self._store(key, item, index)
         except CriticalError as error:

@@ -18,6 +18,11 @@ from wan_fixes.store import make_key
 # Raise it when an encoding of ours changes what it computes: every entry is then made anew.
 PIPELINE_VERSION = 1
 
+# Packages whose modules give what their settings, their inputs and the files that they name make of a sample, and
+# nothing else. What those of the second kind draw hangs on the sample where a guard sees to it.
+_PURE_PACKAGES = ("wan_fixes", "mgds")
+_PURE_WHEN_GUARDED = ("mgds.pipelineModules", "modules")
+
 _STATE_ATTRIBUTES = {"started", "current_variation", "current_index", "pipeline", "context"}
 _tokenizer_hashes: weakref.WeakKeyDictionary[Any, tuple[int, str]] = weakref.WeakKeyDictionary()
 _weight_hashes: weakref.WeakKeyDictionary[torch.nn.Module, str] = weakref.WeakKeyDictionary()
@@ -149,6 +154,23 @@ def sample_key(
     files = [content(read(position, name)) for position, name in recipe.files]
     values = [read(position, name) for position, name in recipe.values]
     return make_key({"shared": shared, "files": files, "values": values, "settings": settings, **own})
+
+
+def is_pure(module: Any) -> bool:
+    """Whether a module is known to make the same of the same sample, whatever its place in the list and the seed.
+
+    Those of other packages say so by a CACHE_VERSION.
+    """
+    kind = type(unwrap(module))
+    if hasattr(kind, "CACHE_VERSION"):
+        return True
+    if _is_in(kind, _PURE_WHEN_GUARDED):
+        return unwrap(module) is not module
+    return _is_in(kind, _PURE_PACKAGES)
+
+
+def _is_in(kind: type, packages: tuple[str, ...]) -> bool:
+    return any(f"{kind.__module__}.".startswith(f"{package}.") for package in packages)
 
 
 def weight_hash(network: torch.nn.Module) -> str:

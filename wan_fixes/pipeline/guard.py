@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -22,7 +24,7 @@ from wan_fixes.pipeline.checks import describe, problem_at_edge
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.pixels import too_little_memory
 from wan_fixes.pipeline.stopwatch import Stopwatch
-from wan_fixes.pipeline.upstream import keeps_the_order, producers, sample_path
+from wan_fixes.pipeline.upstream import keeps_the_order, producers, sample_path, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +101,8 @@ class EnhancedSafePipelineModule(PipelineModule):
         self.wrapped_module.init(pipeline, base_seed, module_index, state)
         self._module_index = module_index
         self._has_samples_index = keeps_the_order(pipeline.modules, module_index + 1)
+        if self._has_samples_index:
+            self._draw_by_content(pipeline.modules[:module_index])
         # The engine looks for an earlier maker of the same item when a module yields None: then None is an answer.
         self._may_be_none = self.optional_names | {
             name
@@ -146,6 +150,24 @@ class EnhancedSafePipelineModule(PipelineModule):
         return self.fallback_strategy != "stop" and failure_count <= self.max_failures
 
     # Inside
+
+    def _draw_by_content(self, earlier: list[Any]) -> None:
+        """Let the module draw for a sample as ours do: stock draws by the sample's place in the list, and by the seed.
+
+        What it draws goes into the cache, where a sample keeps its entry when others come and go.
+        """
+        kind = type(self.wrapped_module)
+        number = sum(type(unwrap(module)) is kind for module in earlier)
+        draw_by_place = self.wrapped_module._get_rand
+
+        def draw(variation: int, index: int = -1) -> random.Random:
+            path = None if index < 0 else sample_path(self.pipeline.modules, self._module_index, index)
+            if path is not None:
+                with contextlib.suppress(SampleError):  # not there: nothing is cached of it
+                    return self.context.rng(variation, path, f"{kind.__name__} {number}")
+            return draw_by_place(variation, index)
+
+        self.wrapped_module._get_rand = draw
 
     def _guarded(self, call: Callable[[], dict[str, Any]], index: int, requested_name: str | None) -> dict[str, Any]:
         """Run `call`, check what it made, and recover from what it raised."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from wan_fixes.errors import CriticalError
 from wan_fixes.pipeline.context import PipelineContext
-from wan_fixes.pipeline.fingerprint import describe, wiring_of
+from wan_fixes.pipeline.fingerprint import describe, is_pure, wiring_of
 from wan_fixes.pipeline.origins import Origin, shared_state, stem_of
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 from wan_fixes.pipeline.sample_keys import SampleKeys
@@ -27,9 +27,6 @@ logger = logging.getLogger(__name__)
 
 # For the state of a sample of which files are read that do not go by its name: nothing tells that those are the same.
 _READS_OTHERS = "-"
-# Packages whose modules give what their settings, their inputs and the files that they name make of a sample, and
-# nothing else. Others say so by a CACHE_VERSION.
-_PURE_PACKAGES = ("mgds", "modules", "wan_fixes")
 # Fields of a concept that say where its files lie, what it is called, and what a host counted in its folder.
 _PLACES = {"path", "prompt_path", "name", "concept_stats"}
 # Settings that decide what a sample is made of, and are not among the attributes of the modules.
@@ -37,13 +34,7 @@ _SETTINGS = ("missing_captions", "max_pixels_per_frame")
 
 
 class KnownSamples:
-    """Of the cache at index `at` of a pipeline's `modules`. Made before any module has started.
-
-    Parameters
-    ----------
-    seed:
-        The pipeline's own.
-    """
+    """Of the cache at index `at` of a pipeline's `modules`. Made before any module has started."""
 
     def __init__(
         self,
@@ -52,7 +43,6 @@ class KnownSamples:
         cached_names: list[str],
         modules: list[Any],
         at: int,
-        seed: int,
         context: PipelineContext,
     ) -> None:
         self._store = store
@@ -64,10 +54,10 @@ class KnownSamples:
         self._producing = list(producing.values())
         self._is_usable = (
             hasattr(self._collector, "origins")
-            and all(map(_is_pure, self._producing))
+            and all(is_pure(modules[index]) for index in producing)
             and not any(reorders(modules[index]) for index in producing)
         )
-        self._wiring = {"modules": [_wiring(module) for module in self._producing], "seeds": [seed, context.seed]}
+        self._wiring = [_wiring(module) for module in self._producing]
         self._path_names = [(index, module.path_in_name) for index, module in producing.items() if _reads_file(module)]
         self._identity = ""
         self._manifest: Manifest | None = None
@@ -105,10 +95,8 @@ class KnownSamples:
 
     @quiet_gc()
     def keys(self) -> dict[tuple[int, int], str]:
-        """The keys of the unchanged samples, by index and variation."""
-        return {
-            (index, variation): key for index, row in self._unchanged().items() for variation, key in row.keys.items()
-        }
+        """The keys of the unchanged samples, by index and the entry's number."""
+        return {(index, number): key for index, row in self._unchanged().items() for number, key in row.keys.items()}
 
     def present(self, keys: Iterable[str]) -> dict[str, str]:
         """The plain values (JSON) of those entries that are there as they were known. Nothing of them is opened.
@@ -138,15 +126,13 @@ class KnownSamples:
         same = [bool(extra) and extra == self._shared(number) for number, extra in enumerate(manifest.extras)]
         if manifest.quarantine != self._digest:  # any file may be on the list of bad ones by now
             same = [False] * len(same)
-        # Where the text decides the key, it may have been drawn by the sample's index.
-        by_index = self._sample_keys.reads_values
         found = {}
         for index, origin in enumerate(self._collector.origins):
             row = self._rows.get(origin[:3])
             if row is None:
                 continue
             is_same = row.state and row.state == origin.state and same[origin.concept]
-            if missing[origin.concept] or (is_same and (row.index == index or not by_index)):
+            if missing[origin.concept] or is_same:
                 found[index] = row
         return found
 
@@ -167,7 +153,8 @@ class KnownSamples:
         if not self._identity:
             settings = asdict(self._context.settings)
             rules = {name: settings[name] for name in _SETTINGS}
-            self._identity = make_key({"shared": self._sample_keys.shared(), "rules": rules, **self._wiring})
+            shared = [self._sample_keys.shared(part) for part in range(len(self._sample_keys.parts))]
+            self._identity = make_key({"shared": shared, "rules": rules, "modules": self._wiring})
         return self._identity
 
     def _shared(self, concept: int) -> str:
@@ -180,7 +167,7 @@ class KnownSamples:
 
     @quiet_gc()
     def remember(self, keys: Mapping[tuple[int, int], str], values: Mapping[str, str]) -> None:
-        """Write down the samples that have entries: `keys` by index and variation, their `values` by key.
+        """Write down the samples that have entries: `keys` by index and number, their `values` by key.
 
         What the last list has of samples that are unchanged is kept. A full disk does not matter.
         """
@@ -189,18 +176,19 @@ class KnownSamples:
         digest = self._context.quarantine.digest()
         known = self._unchanged() if digest == self._digest else {}
         by_index: dict[int, dict[int, str]] = {}
-        for (index, variation), key in keys.items():
+        for (index, number), key in keys.items():
             if key in values:
-                by_index.setdefault(index, {})[variation] = key
+                by_index.setdefault(index, {})[number] = key
         times = self._store.folder_times(values)  # before the entries are looked at
         if not self._differs(by_index, known) and times.items() <= self._known().folder_times.items():
             return
         sizes = self._store.sizes(values)
+        same: dict[int, SampleRow] = {}
         concepts: list[list[SampleRow]] = [[] for _ in self._collector.concepts]
         entries: dict[str, tuple[int, str]] = {}
         for index, origin in enumerate(self._collector.origins):
             before = known[index].keys if index in known else {}
-            row = SampleRow(origin.name, origin.chunk, origin.state, index, before | by_index.get(index, {}))
+            row = SampleRow(origin.name, origin.chunk, origin.state, before | by_index.get(index, {}))
             if not row.keys or not is_carried(origin.name):
                 continue
             if index in known:
@@ -208,6 +196,7 @@ class KnownSamples:
             elif not self._reads_only_its_own(index):
                 row.state = _READS_OTHERS
             concepts[origin.concept].append(row)
+            same[index] = row
             for key in row.keys.values():
                 if key in sizes:
                     entries[key] = sizes[key], values[key]
@@ -215,8 +204,7 @@ class KnownSamples:
         labels = [_label(concept) for concept in self._collector.concepts]
         carried = [not self._collector.is_there(number) for number in range(len(concepts))]
         self._write(Manifest(concepts, extras, labels, carried, entries, digest, times))
-        self._same = {row.index: row for rows in concepts for row in rows}
-        self._digest = digest
+        self._same, self._digest = same, digest
 
     def _extra(self, concept: int) -> str:
         known = self._known().extras
@@ -259,11 +247,6 @@ def known_samples(modules: list[Any]) -> list[KnownSamples]:
     """Those of the validated caches in a pipeline, in order."""
     found = (getattr(unwrap(module), "known_samples", None) for module in modules)
     return [known for known in found if isinstance(known, KnownSamples)]
-
-
-def _is_pure(module: Any) -> bool:
-    kind = type(module)
-    return kind.__module__.split(".")[0] in _PURE_PACKAGES or hasattr(kind, "CACHE_VERSION")
 
 
 def _wiring(module: Any) -> dict[str, Any]:

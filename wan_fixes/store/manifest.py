@@ -41,16 +41,13 @@ class SampleRow:
         Which of the file's samples it is, from 0.
     state:
         Of the file and of those that go by its name; "" when it was not to be relied on.
-    index:
-        Its place among all samples.
     keys:
-        Its entries, by variation.
+        Its entries, by number: of each variation in turn those of its parts.
     """
 
     name: str
     chunk: int
     state: str
-    index: int
     keys: dict[int, str]
 
 
@@ -104,7 +101,7 @@ class Manifest:
         """A line with a checksum, and JSON."""
         concepts = []
         for rows, extra, label, carried in zip(self.concepts, self.extras, self.labels, self.carried, strict=True):
-            variations = sorted({variation for row in rows for variation in row.keys})
+            numbers = sorted({number for row in rows for number in row.keys})
             concepts.append(
                 {
                     "label": label,
@@ -113,8 +110,7 @@ class Manifest:
                     "names": [row.name for row in rows],
                     "chunks": [row.chunk for row in rows],
                     "states": [row.state for row in rows],
-                    "indices": [row.index for row in rows],
-                    "keys": {str(number): [row.keys.get(number, "") for row in rows] for number in variations},
+                    "keys": {str(number): [row.keys.get(number, "") for row in rows] for number in numbers},
                 }
             )
         content = {
@@ -165,7 +161,7 @@ def from_elsewhere(data: bytes) -> Manifest:
     rows = [row for concept in manifest.concepts for row in concept]
     _all([row.name for row in rows], str, is_carried)
     _all([row.state for row in rows] + manifest.extras + manifest.labels + [manifest.quarantine], str)
-    _all([number for row in rows for number in (row.chunk, row.index, *row.keys)], int, lambda number: number >= 0)
+    _all([number for row in rows for number in (row.chunk, *row.keys)], int, lambda number: number >= 0)
     _all([key for row in rows for key in row.keys.values()], str, KEY.fullmatch)
     return Manifest(
         manifest.concepts,
@@ -231,10 +227,10 @@ def _path(folder: Path, identity: str) -> Path:
 
 
 def _rows(concept: dict[str, Any]) -> list[SampleRow]:
-    columns = (concept[name] for name in ("names", "chunks", "states", "indices"))
-    rows = [SampleRow(name, chunk, state, index, {}) for name, chunk, state, index in zip(*columns, strict=True)]
-    for variation, keys in concept["keys"].items():
-        number = int(variation)
+    columns = (concept[name] for name in ("names", "chunks", "states"))
+    rows = [SampleRow(name, chunk, state, {}) for name, chunk, state in zip(*columns, strict=True)]
+    for text, keys in concept["keys"].items():
+        number = int(text)
         for row, key in zip(rows, keys, strict=True):
             if key:
                 row.keys[number] = key

@@ -79,7 +79,7 @@ def open_run(
     plugins = get_plugin_manager(settings)
     preset.workspace_dir.mkdir(parents=True, exist_ok=True)
     with RunDatabase(preset.run_database) as database, database.start_run(kind, preset.to_dict()) as run:
-        context = PipelineContext.create(preset.cache_dir, settings=settings, run=run, seed=preset.seed)
+        context = PipelineContext.create(preset.cache_dir, settings=settings, run=run)
         host = HostRun(preset, plugins, database, run, context, listener)
         try:
             yield host

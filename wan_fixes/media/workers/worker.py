@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import queue
 import sys
@@ -31,12 +32,16 @@ def main(handle: str, memory_bytes: int) -> None:
     questions: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(questions,), daemon=True).start()
     wire.send(answers, READY)
+    gc.freeze()
     while True:
         question = questions.get()
         faulthandler.dump_traceback_later(question["patience"] + _FORGOTTEN_SECONDS, exit=True)
         answer = _answer(question, buffer)
         faulthandler.cancel_dump_traceback_later()
         wire.send(answers, answer)
+        # Frames in cycles are few objects to the collector, and much memory to the system.
+        del question, answer
+        gc.collect()
 
 
 def _listen(questions: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ class SampleModule(PipelineModule, RandomAccessPipelineModule):
     Parameters
     ----------
     context:
-        For modules that draw: their random numbers hang on the seed, the variation and the sample's content.
+        For modules that draw: their random numbers hang on the variation and the sample's content.
     """
 
     def __init__(self, context: PipelineContext | None = None) -> None:
@@ -63,7 +63,7 @@ class SampleReader:
         return self._module._get_previous_item(self._variation, name, self._index)
 
     def rng(self, purpose: str) -> random.Random:
-        """Random numbers of this sample in this variation, the same wherever the sample stands in the list."""
+        """Random numbers of this sample in this variation, whatever the seed and its place in the list."""
         module = self._module
         assert module._context is not None, f"{type(module).__name__} was made without a context"
         assert module._path_name is not None, f"{type(module).__name__} has no path collector before it"
