@@ -21,7 +21,7 @@ def clips(runs: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(runs: Any, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the caches that a model's training needs, in validated modules: the image entries, and how many were made."""
+    """Caches what a model's training needs, in validated modules: the image entries, and how many entries were made."""
     from tiny_wan import make_tiny_wan
 
     from wan_fixes.hosts.onetrainer.wan.data_loader import WanDataLoader

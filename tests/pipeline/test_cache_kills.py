@@ -8,21 +8,20 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+from wan_fixes.errors import CriticalError
 from wan_fixes.pipeline import PipelineContext
 from wan_fixes.store import SampleStore
 from wan_fixes.store.payload import open_entry, read_header, read_item
 
 from .nursery import Nursery
 from .toys import Contexts, quick_settings
-from .world import World, are_same, bulky, concept_over, is_same, trained, write_sample
+from .world import Fault, World, are_same, bulky, concept_over, is_same, trained, write_sample
 
 SAMPLES = 24
 THREADS = 2
@@ -30,27 +29,34 @@ ALL = Counter(range(1, SAMPLES + 1))
 CACHES = ("image", "text")
 
 
-def cache(top: Path, name: str) -> None:
-    """In a child: cache the samples, writing down what is encoded when it begins, and train on them."""
+def cache(top: Path, name: str, folder: str = "cache", encode: Fault = bulky, full_disk: str = "stop") -> None:
+    """In a child: cache the samples, writing down what is encoded when it begins, and train on them.
 
-    def noting(part: str) -> Callable[[int, int], torch.Tensor]:
+    What ends it is written down too.
+    """
+
+    def noting(part: str) -> Fault:
         log = log_of(top, name, part).open("w", encoding="ascii", buffering=1)
 
-        def encode(number: int, variation: int) -> torch.Tensor:
+        def noted(number: int, variation: int) -> Any:
             log.write(f"{number}\n")
-            return bulky(number, variation)
+            return encode(number, variation)
 
-        return encode
+        return noted
 
-    context = PipelineContext.create(top / "context", settings=quick_settings())
-    world = make_world(context, top, "cache", *map(noting, CACHES))
-    assert trained(world.epoch()) == ALL
+    context = PipelineContext.create(top / "context", settings=quick_settings(full_disk=full_disk))
+    world = make_world(context, top, folder, *map(noting, CACHES))
+    try:
+        assert trained(world.epoch()) == ALL
+    except CriticalError as error:
+        log_of(top, name, "error").write_text(str(error), encoding="utf-8")
+        raise
 
 
-def make_world(context: PipelineContext, top: Path, cache_name: str, *encode: Any) -> World:
+def make_world(context: PipelineContext, top: Path, folder: str, *encode: Fault) -> World:
     image, text = encode or (bulky, bulky)
     clips = [concept_over(top / "clips")]
-    return World(context, top / cache_name, clips, image_fault=image, text_fault=text, threads=THREADS)
+    return World(context, top / folder, clips, image_fault=image, text_fault=text, threads=THREADS)
 
 
 def stores_of(world: World) -> dict[str, SampleStore]:
@@ -91,9 +97,12 @@ def fresh(tmp_path: Path, contexts: Contexts) -> Fresh:
     for number in ALL:
         path = write_sample(tmp_path / "clips", number)
         os.utime(path, (1e9, 1e9))  # of a file so old its content is remembered, so that kills fall in that too
-    world = make_world(contexts.new(), tmp_path, "fresh")
-    samples = world.epoch()
-    return Fresh(samples, {part: entries(tmp_path / "fresh" / part) for part in CACHES})
+    return made_afresh(tmp_path, contexts.new())
+
+
+def made_afresh(top: Path, context: PipelineContext, folder: str = "fresh", encode: Fault = bulky) -> Fresh:
+    samples = make_world(context, top, folder, encode, encode).epoch()
+    return Fresh(samples, {part: entries(top / folder / part) for part in CACHES})
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -105,21 +114,21 @@ def entries(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def held(top: Path, fresh: Fresh) -> dict[str, set[int]]:
+def held(top: Path, fresh: Fresh, folder: str = "cache") -> dict[str, set[int]]:
     """The numbers that each cache holds, every entry of which is right."""
     numbers: dict[str, set[int]] = {}
     for part in CACHES:
-        found = entries(top / "cache" / part)
+        found = entries(top / folder / part)
         assert all(is_same(item, fresh.entries[part][key]) for key, item in found.items())
         numbers[part] = {int(next(iter(item.values()))[0]) for item in found.values()}
     return numbers
 
 
-def check_batches(top: Path, contexts: Contexts, fresh: Fresh) -> None:
-    """A complete cache, however it came about, is one that nothing ever happened to."""
-    world = make_world(contexts.new(), top, "cache")
+def check_batches(top: Path, contexts: Contexts, fresh: Fresh, encode: Fault = bulky, missing: int = 0) -> None:
+    """A cache, however it came about, is one that nothing ever happened to, but for what is missing in it."""
+    world = make_world(contexts.new(), top, "cache", encode, encode)
     assert are_same(world.epoch(), fresh.samples)
-    assert world.encoded() == ([], [])
+    assert sum(map(len, world.encoded())) == missing
     for part, store in stores_of(world).items():
         assert store.verify() == [] and store.notices == [] and store.stats().corrupt == 0
         assert set(store.keys()) == fresh.entries[part].keys()
@@ -198,3 +207,42 @@ def test_many_killed_processes_cost_the_others_what_they_had_in_hand(
     tmp_path: Path, nursery: Nursery, contexts: Contexts, fresh: Fresh
 ) -> None:
     kill_one_of_two(tmp_path, nursery, contexts, fresh, runs=50)
+
+
+def large(number: int, variation: int) -> Any:
+    """So large that both caches together take some three times the small disk."""
+    return bulky(number, variation, values=30_000)
+
+
+@pytest.mark.parametrize("is_one_killed", [False, True])
+@pytest.mark.parametrize("full_disk", ["stop", "uncached"])
+def test_two_processes_that_fill_up_the_disk_leave_what_is_whole(
+    tmp_path: Path,
+    small_disk: Path,
+    nursery: Nursery,
+    contexts: Contexts,
+    fresh: Fresh,
+    full_disk: str,
+    is_one_killed: bool,
+) -> None:
+    folder = str(small_disk / "cache")
+    whole = made_afresh(tmp_path, contexts.new(), "whole", large)
+    one, two = (nursery.start(cache, tmp_path, name, folder, large, full_disk) for name in ("one", "two"))
+    if is_one_killed:
+        wait_for(tmp_path, "one", "two", count=random.randint(1, SAMPLES))
+        nursery.kill(one)
+    outcomes = [nursery.outcome(one), nursery.outcome(two)]
+    assert outcomes[1] == (1 if full_disk == "stop" else 0)
+    assert outcomes[0] == outcomes[1] or (is_one_killed and outcomes[0] == -signal.SIGKILL)
+    for name, outcome in zip(("one", "two"), outcomes, strict=True):
+        assert (outcome == 1) == log_of(tmp_path, name, "error").exists()
+        if outcome == 1:
+            said = log_of(tmp_path, name, "error").read_text(encoding="utf-8")
+            assert "full" in said and "free some space" in said
+
+    found = held(tmp_path, whole, folder)
+    assert 0 < sum(map(len, found.values())) < 2 * SAMPLES
+    shutil.copytree(folder, tmp_path / "cache")  # as if there were room now
+    check_batches(tmp_path, contexts, whole, large, missing=2 * SAMPLES - sum(map(len, found.values())))
+    for part in CACHES:
+        assert list((tmp_path / "cache" / part / "samples" / "v1" / "tmp").iterdir()) == []
