@@ -1,20 +1,15 @@
 """The sample cache: entries of WAN's size, starts on a complete cache, and how busy caching keeps the encoder.
 
-    python benchmarks/cache.py entries [--count N]           writing and reading entries, beside torch and safetensors
-    python benchmarks/cache.py start [--counts N ...]        MGDS's rows need the real mgds on the path
-    python benchmarks/cache.py overlap [--clips N] [--size W H] [--device cuda]
-
-`start` makes a folder of small files with captions, and complete caches of both (a few KB each), and starts on them
-again in fresh processes. Its table has the seconds of the first two epochs, and of each module in the first.
+python benchmarks/cache.py entries [--count N]           writing and reading entries, beside torch and safetensors
+python benchmarks/cache.py start [--counts N ...]        see cache_start.py
+python benchmarks/cache.py overlap [--clips N] [--size W H] [--device cuda]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,11 +20,6 @@ from typing import Any
 
 LATENT, TEXT = (16, 21, 60, 104), (512, 4096)
 ROUNDS = 5
-BALANCING = {
-    "balancing_in_name": "concept.balancing",
-    "balancing_strategy_in_name": "concept.balancing_strategy",
-    "group_enabled_in_name": "concept.enabled",
-}
 
 
 def table_of(title: str, *columns: str) -> Any:
@@ -107,140 +97,6 @@ def timed(work: Callable[..., Any], *arguments: Any) -> float:
     started = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - started
-
-
-# Starts
-
-
-def make_folder(folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    for number in range(count):
-        path = folder / f"{number:06}.num"
-        path.write_text(str(number), encoding="ascii")
-        path.with_suffix(".txt").write_text(f"a caption of {number}", encoding="ascii")
-
-
-def run_start(folder: Path, cache: Path, *, stock: bool) -> None:
-    """One start; prints the seconds of each module as JSON."""
-    import torch
-    from clip_cache import Step
-
-    from wan_fixes.pipeline import PipelineContext
-    from wan_fixes.pipeline.base import ConceptPipelineModule, LoadingPipeline, PipelineState, SettingsPipelineModule
-
-    def read(path: str) -> dict[str, Any]:
-        number = float(Path(path).read_text(encoding="ascii"))
-        return {"latent": torch.full((4, 16, 16), number), "crop_resolution": (64, 64)}
-
-    encode = Step("image_path", ("latent", "crop_resolution"), read)
-    encode.path_in_name = "image_path"  # says that the file's content counts
-    caption_path = Step("image_path", ("prompt_path",), lambda path: {"prompt_path": path[:-3] + "txt"})
-    encode_text = Step("prompt", ("hidden",), lambda text: {"hidden": torch.full((16, 64), float(len(text)))})
-
-    concept = {
-        "path": str(folder), "name": "all", "enabled": True, "include_subdirectories": False, "loss_weight": 1.0,
-        "seed": 1, "image": {}, "image_variations": 1, "text": {}, "text_variations": 1, "balancing": 1.0,
-        "balancing_strategy": "REPEATS",
-    }  # fmt: skip
-    context = PipelineContext.create(cache / "files")
-    modules = _start_modules(cache, context, stock=stock)
-    modules[1:1] = [encode, caption_path]
-    modules.insert(4, encode_text)
-    first = [ConceptPipelineModule([concept]), SettingsPipelineModule({})]
-    pipeline = LoadingPipeline(torch.device("cpu"), [*first, *modules], 1, 0, PipelineState(2))
-    seconds: dict[str, float] = {}
-    for number, module in enumerate(modules):
-        if hasattr(module, "start"):
-            module.start = _clocked(module.start, f"{number} {type(module).__name__}", seconds)
-    epochs = [timed(pipeline.start_next_epoch) for _ in range(2)]
-    context.close()
-    sys.stdout.write(json.dumps({"modules": seconds, "epochs": epochs}) + "\n")
-
-
-def _clocked(start: Callable[..., None], name: str, seconds: dict[str, float]) -> Callable[..., None]:
-    def work(*arguments: Any) -> None:
-        spent = timed(start, *arguments)
-        seconds.setdefault(name, spent)
-
-    return work
-
-
-def _groups(kind: str) -> list[str]:
-    return ["concept.path", "concept.seed", "concept.include_subdirectories", f"concept.{kind}"]
-
-
-def _start_modules(cache: Path, context: Any, *, stock: bool) -> list[Any]:
-    from clip_cache import PATH_NAMES
-
-    out = ["latent", "hidden", "prompt", "crop_resolution", "image_path", "concept"]
-    if stock:
-        from mgds.OutputPipelineModule import OutputPipelineModule
-        from mgds.pipelineModules.AspectBatchSorting import AspectBatchSorting
-        from mgds.pipelineModules.CollectPaths import CollectPaths
-        from mgds.pipelineModules.DiskCache import DiskCache
-        from mgds.pipelineModules.LoadText import LoadText
-        from mgds.pipelineModules.VariationSorting import VariationSorting
-
-        return [
-            CollectPaths(*PATH_NAMES, [".num"], None, []),
-            LoadText("prompt_path", "prompt"),
-            DiskCache(
-                str(cache / "image"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
-                variations_group_in_name=_groups("image"), **BALANCING,
-            ),
-            DiskCache(
-                str(cache / "text"), ["hidden"], [], "concept.text_variations",
-                variations_group_in_name=_groups("text"), **BALANCING,
-            ),
-            VariationSorting(["prompt", "concept"], variations_group_in_name=_groups("text"), **BALANCING),
-            AspectBatchSorting("crop_resolution", out, 1),
-            OutputPipelineModule(out),
-        ]  # fmt: skip
-    from wan_fixes.pipeline import (
-        SafeAspectBatchSorting,
-        SafeVariationSorting,
-        ValidatedCaptionLoader,
-        ValidatedCollectPaths,
-        ValidatedDiskCache,
-    )
-    from wan_fixes.pipeline.base import OutputPipelineModule
-
-    return [
-        ValidatedCollectPaths(*PATH_NAMES, [".num"], None, [], context=context),
-        ValidatedCaptionLoader("prompt_path", "prompt", first_line_only=True, context=context),
-        ValidatedDiskCache(
-            str(cache / "image"), ["latent"], ["crop_resolution", "image_path"], "concept.image_variations",
-            variations_group_in_name=_groups("image"), context=context, **BALANCING,
-        ),
-        ValidatedDiskCache(
-            str(cache / "text"), ["hidden"], [], "concept.text_variations",
-            variations_group_in_name=_groups("text"), context=context, **BALANCING,
-        ),
-        SafeVariationSorting(
-            ["prompt", "concept"], variations_group_in_name=_groups("text"), context=context, **BALANCING
-        ),
-        SafeAspectBatchSorting("crop_resolution", out, 1, context=context),
-        OutputPipelineModule(out),
-    ]  # fmt: skip
-
-
-def starts(counts: list[int], top: Path) -> Any:
-    from wan_fixes.pipeline.base import ENGINE
-
-    table = table_of("start on a complete cache, seconds", "samples", "by", "first epoch", "second epoch", "modules")
-    for count in counts:
-        folder = top / str(count) / "samples"
-        make_folder(folder, count)
-        time.sleep(2.5)  # what changed just now is not remembered by its time
-        for whose in ["ours", *(["MGDS"] if ENGINE == "mgds" else [])]:
-            command = [sys.executable, __file__, "run-start", str(folder), str(top / str(count) / whose), whose]
-            for _ in range(3):  # the first time makes the cache, and what changed just then is looked at once more
-                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-            figures = json.loads(done.stdout.splitlines()[-1])
-            first, second = figures["epochs"]
-            modules = ", ".join(f"{name} {seconds:.2f}" for name, seconds in figures["modules"].items())
-            table.add_row(str(count), whose, f"{first:.2f}", f"{second:.2f}", modules)
-    return table
 
 
 # Overlap
@@ -347,25 +203,21 @@ def overlap(clips: int, top: Path, size: tuple[int, int], device: str | None) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("entries", "start", "overlap", "run-start"))
-    parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("what", choices=("entries", "start", "overlap"))
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--size", type=int, nargs=2, default=(832, 480), help="width and height of the clips")
     parser.add_argument("--device", help="encode by WAN's VAE on this device, such as cuda")
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     arguments = parser.parse_args()
-    if arguments.what == "run-start":
-        folder, cache, whose = arguments.rest
-        Path(cache).mkdir(parents=True, exist_ok=True)
-        run_start(Path(folder), Path(cache), stock=whose == "MGDS")
-        return
     from rich.console import Console
 
     with tempfile.TemporaryDirectory() as top:
         if arguments.what == "entries":
             table = entries(arguments.count, Path(top))
         elif arguments.what == "start":
+            from cache_start import starts
+
             table = starts(arguments.counts, Path(top))
         else:
             table = overlap(arguments.clips, Path(top), tuple(arguments.size), arguments.device)

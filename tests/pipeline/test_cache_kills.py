@@ -114,6 +114,10 @@ def entries(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def unfinished(top: Path, part: str) -> list[Path]:
+    return list((top / "cache" / part / "samples" / "v1" / "tmp").iterdir())
+
+
 def held(top: Path, fresh: Fresh, folder: str = "cache") -> dict[str, set[int]]:
     """The numbers that each cache holds, every entry of which is right."""
     numbers: dict[str, set[int]] = {}
@@ -229,13 +233,12 @@ def test_two_processes_that_fill_up_the_disk_leave_what_is_whole(
     whole = made_afresh(tmp_path, contexts.new(), "whole", large)
     one, two = (nursery.start(cache, tmp_path, name, folder, large, full_disk) for name in ("one", "two"))
     if is_one_killed:
-        wait_for(tmp_path, "one", "two", count=random.randint(1, SAMPLES))
+        wait_for(tmp_path, "one", "two", count=random.randint(1, 8))
         nursery.kill(one)
     outcomes = [nursery.outcome(one), nursery.outcome(two)]
     assert outcomes[1] == (1 if full_disk == "stop" else 0)
     assert outcomes[0] == outcomes[1] or (is_one_killed and outcomes[0] == -signal.SIGKILL)
     for name, outcome in zip(("one", "two"), outcomes, strict=True):
-        assert (outcome == 1) == log_of(tmp_path, name, "error").exists()
         if outcome == 1:
             said = log_of(tmp_path, name, "error").read_text(encoding="utf-8")
             assert "full" in said and "free some space" in said
@@ -243,6 +246,9 @@ def test_two_processes_that_fill_up_the_disk_leave_what_is_whole(
     found = held(tmp_path, whole, folder)
     assert 0 < sum(map(len, found.values())) < 2 * SAMPLES
     shutil.copytree(folder, tmp_path / "cache")  # as if there were room now
+    left = [path for part in CACHES for path in unfinished(tmp_path, part)]
+    assert len(left) <= (THREADS if is_one_killed else 0)
+    for path in left:
+        os.utime(path, (1e9, 1e9))  # a minute later
     check_batches(tmp_path, contexts, whole, large, missing=2 * SAMPLES - sum(map(len, found.values())))
-    for part in CACHES:
-        assert list((tmp_path / "cache" / part / "samples" / "v1" / "tmp").iterdir()) == []
+    assert [unfinished(tmp_path, part) for part in CACHES] == [[], []]

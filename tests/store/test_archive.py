@@ -346,7 +346,7 @@ IDENTITY = "0123456789abcdef" * 2
 
 def listed(*names: str, key: int = 0, state: str = "as it was") -> Manifest:
     rows = [SampleRow(name, 0, state, {0: key_of(key)}) for name in names]
-    return Manifest([rows], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
+    return Manifest([rows], [""], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
 
 
 def names_in(root: Path) -> list[str]:

@@ -15,7 +15,7 @@ from wan_fixes.pipeline.base import PipelineModule, RandomAccessPipelineModule
 from wan_fixes.pipeline.context import PipelineContext
 from wan_fixes.pipeline.fan_out import fan_out
 from wan_fixes.pipeline.known_samples import KnownSamples, known_samples
-from wan_fixes.pipeline.origins import Origin, states_by_stem, stem_of
+from wan_fixes.pipeline.origins import Listing, Origin
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 
 
@@ -57,6 +57,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self._paths: list[str] = []
         self._origins: list[Origin] = []
         self._concepts: list[dict[str, Any]] = []
+        self._listings: list[Listing] = []
         self._missing: set[int] = set()
 
     def length(self) -> int:
@@ -80,8 +81,21 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
 
     @property
     def origins(self) -> list[Origin]:
-        """Where each sample comes from, and the state of its files."""
+        """Where each sample comes from."""
         return self._origins
+
+    def concept_at(self, index: int) -> dict[str, Any]:
+        """A sample's concept."""
+        return self._concepts[self._origins[index].concept]
+
+    def state_at(self, index: int) -> str:
+        """The state of a sample's files (see `Listing`); "" where its concept's folder is not there."""
+        concept = self._origins[index].concept
+        return self._listings[concept].state_of(self._paths[index]) if self.is_there(concept) else ""
+
+    def digest(self, concept: int) -> str:
+        """Of all files of a concept (see `Listing`)."""
+        return self._listings[concept].digest
 
     def is_there(self, concept: int) -> bool:
         """Whether the concept's folder is there. If not, its samples are those that the caches know."""
@@ -89,7 +103,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
 
     @quiet_gc()
     def _list_concepts(self, variation: int, known: list[KnownSamples]) -> None:
-        self._paths, self._origins, self._concepts, self._missing = [], [], [], set()
+        self._paths, self._origins, self._concepts, self._listings, self._missing = [], [], [], [], set()
         concepts = range(self._get_previous_length(self.concept_in_name))
         for index in tqdm(concepts, desc="enumerating sample paths"):
             concept = self._get_previous_item(variation, self.concept_in_name, index)
@@ -129,8 +143,8 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         counted = [known[0].chunks(number) if known else {} for number in range(len(self._concepts))]
         chunks: dict[str, int] = {}
         unknown: dict[str, None] = {}
-        for path, origin in zip(self._paths, self._origins, strict=True):
-            number = counted[origin.concept].get((origin.name, origin.state), 0)
+        for index, (path, origin) in enumerate(zip(self._paths, self._origins, strict=True)):
+            number = counted[origin.concept].get((origin.name, self.state_at(index)), 0)
             if number:
                 chunks[path] = number
             elif self.is_there(origin.concept):
@@ -152,14 +166,12 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
                 fix = "restore it, make it readable, or take it out of the folder"
                 error = SampleError("left out", path=path, reason=reason, fix=fix, module=type(self).__name__)
                 self.context.skip(None, error)
-        states = states_by_stem(result)
+        self._listings.append(Listing(result))
         number = len(self._concepts) - 1
         below = len(os.path.join(Path(folder), ""))  # noqa: PTH118 - its separator too, where the folder brings none
         wanted = [path for path in result.paths if self._is_wanted(path)]
         self._paths += wanted
-        self._origins += [
-            Origin(number, path[below:].replace(os.sep, "/"), 0, states[stem_of(path)]) for path in wanted
-        ]
+        self._origins += [Origin(number, path[below:].replace(os.sep, "/"), 0) for path in wanted]
         return len(wanted)
 
     def _take_known(self, folder: str, known: list[KnownSamples]) -> int:
@@ -180,16 +192,19 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         return len(listed)
 
     def _is_wanted(self, path: str) -> bool:
-        if path[path.rfind(".") :].lower() not in self.extensions:  # most of what is not: captions
+        stem, dot, extension = path.rpartition(".")
+        if (dot + extension).lower() not in self.extensions:  # a folder's name with a dot in it is none of them
             return False
-        stem, extension = os.path.splitext(path)  # noqa: PTH122 - of 100,000 names
-        return (
-            extension.lower() in self.extensions
-            and (not self.include_postfix or stem.endswith(self.include_postfix))
-            and not stem.endswith(self.exclude_postfix or ("\0",))
+        return (not self.include_postfix or stem.endswith(self.include_postfix)) and not (
+            self.exclude_postfix and stem.endswith(self.exclude_postfix)
         )
 
     def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
         origin = self._origins[index]
-        item = {self.path_out_name: self._paths[index], self.concept_out_name: self._concepts[origin.concept]}
-        return item | {self.chunk_out_name: origin.chunk} if self.chunk_out_name else item
+        item: dict[str, Any] = {
+            self.path_out_name: self._paths[index],
+            self.concept_out_name: self._concepts[origin.concept],
+        }
+        if self.chunk_out_name:
+            item[self.chunk_out_name] = origin.chunk
+        return item

@@ -257,15 +257,18 @@ class ValidatedDiskCache(DiskCache):
     def _wanted(self, epoch: int, without: set[str]) -> Wanted:
         """What this epoch needs: samples with one content share a key."""
         wanted: Wanted = {}
+        known = self._keys.get
+        parts = range(len(self._parts))
         for index, variation in self._current_plan().needed(epoch):
-            for part in range(len(self._parts)):
+            for part in parts:
+                place = index, self._number(variation, part)
                 try:
-                    key = self._key(index, variation, part)
+                    key = known(place) or self._key(index, variation, part)
                 except SampleError as error:
                     self._skip(index, error)
                     break
                 if key not in without:
-                    wanted.setdefault(key, []).append((index, self._number(variation, part)))
+                    wanted.setdefault(key, []).append(place)
         return wanted
 
     @quiet_gc()

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # For the state of a sample of which files are read that do not go by its name: nothing tells that those are the same.
 _READS_OTHERS = "-"
+# For states that say nothing: of those, and of files that had just changed.
+_NOT_TOLD = ("", _READS_OTHERS)
 # Fields of a concept that say where its files lie, what it is called, and what a host counted in its folder.
 _PLACES = {"path", "prompt_path", "name", "concept_stats"}
 # Settings that decide what a sample is made of, and are not among the attributes of the modules.
@@ -78,7 +80,7 @@ class KnownSamples:
             return []
         if manifest.labels[concept] != _label(self._collector.concepts[concept]):
             return []
-        return [Origin(concept, row.name, row.chunk, row.state) for row in manifest.concepts[concept]]
+        return [Origin(concept, row.name, row.chunk) for row in manifest.concepts[concept]]
 
     def chunks(self, concept: int) -> dict[tuple[str, str], int]:
         """How many samples the files of a concept give, by name and state."""
@@ -126,15 +128,25 @@ class KnownSamples:
         same = [bool(extra) and extra == self._shared(number) for number, extra in enumerate(manifest.extras)]
         if manifest.quarantine != self._digest:  # any file may be on the list of bad ones by now
             same = [False] * len(same)
+        whole = [self._is_whole(number) for number in range(len(same))]
         found = {}
         for index, origin in enumerate(self._collector.origins):
-            row = self._rows.get(origin[:3])
+            row = self._rows.get(origin)
             if row is None:
                 continue
-            is_same = row.state and row.state == origin.state and same[origin.concept]
+            is_same = (
+                same[origin.concept]
+                and row.state not in _NOT_TOLD
+                and (whole[origin.concept] or row.state == self._collector.state_at(index))
+            )
             if missing[origin.concept] or is_same:
                 found[index] = row
         return found
+
+    def _is_whole(self, concept: int) -> bool:
+        """Whether all of a concept's files are as they were."""
+        digest = self._collector.digest(concept) if self._collector.is_there(concept) else ""
+        return bool(digest) and digest == self._known().digests[concept]
 
     @quiet_gc()
     def _known(self) -> Manifest:
@@ -188,13 +200,15 @@ class KnownSamples:
         entries: dict[str, tuple[int, str]] = {}
         for index, origin in enumerate(self._collector.origins):
             before = known[index].keys if index in known else {}
-            row = SampleRow(origin.name, origin.chunk, origin.state, before | by_index.get(index, {}))
+            row = SampleRow(origin.name, origin.chunk, "", before | by_index.get(index, {}))
             if not row.keys or not is_carried(origin.name):
                 continue
             if index in known:
                 row.state = known[index].state
             elif not self._reads_only_its_own(index):
                 row.state = _READS_OTHERS
+            else:
+                row.state = self._collector.state_at(index)
             concepts[origin.concept].append(row)
             same[index] = row
             for key in row.keys.values():
@@ -203,7 +217,8 @@ class KnownSamples:
         extras = [self._extra(number) for number in range(len(concepts))]
         labels = [_label(concept) for concept in self._collector.concepts]
         carried = [not self._collector.is_there(number) for number in range(len(concepts))]
-        self._write(Manifest(concepts, extras, labels, carried, entries, digest, times))
+        digests = [self._digest_of(number) for number in range(len(concepts))]
+        self._write(Manifest(concepts, digests, extras, labels, carried, entries, digest, times))
         self._same, self._digest = same, digest
 
     def _extra(self, concept: int) -> str:
@@ -211,16 +226,23 @@ class KnownSamples:
         is_there = self._collector.is_there(concept) or concept >= len(known)
         return self._shared(concept) if is_there else known[concept]
 
+    def _digest_of(self, concept: int) -> str:
+        known = self._known().digests
+        is_there = self._collector.is_there(concept) or concept >= len(known)
+        return self._collector.digest(concept) if is_there else known[concept]
+
     def _differs(self, keys: Mapping[int, dict[int, str]], known: Mapping[int, SampleRow]) -> bool:
         origins = self._collector.origins
         for index, own in keys.items():
-            row = known.get(index) or self._rows.get(origins[index][:3])
+            row = known.get(index) or self._rows.get(origins[index])
             if row is None or not own.items() <= row.keys.items():
                 if is_carried(origins[index].name):
                     return True
-            elif index not in known and row.state != _READS_OTHERS and (row.state or origins[index].state):
+            elif index not in known and row.state != _READS_OTHERS and (row.state or self._collector.state_at(index)):
                 return True
-        return not self._rows.keys() <= {origin[:3] for origin in origins}  # some are gone
+        if any(self._digest_of(number) not in ("", digest) for number, digest in enumerate(self._known().digests)):
+            return True
+        return not self._rows.keys() <= set(origins)  # some are gone
 
     def _reads_only_its_own(self, index: int) -> bool:
         """Whether every file that is read for a sample goes by its name: then its state is that of all of them."""

@@ -27,6 +27,7 @@ class NeededEntries:
         self._read_concept = read_concept
         self._owner = ""
         self._noted: set[str] = set()
+        self._names: dict[int, str] = {}
 
     def note(self, needed: Mapping[str, int], samples: Iterable[int]) -> None:
         """Note keys, each with a sample of it. `samples` are all there are: the concepts that the cache is over."""
@@ -39,13 +40,15 @@ class NeededEntries:
             self._noted |= fresh.keys()
 
     def _paths(self, samples: Iterable[int]) -> list[str]:
-        # All samples of a concept have the same object.
         concepts = {id(concept): concept for concept in map(self._read_concept, samples)}
         return sorted({str(_field(concept, "path")) for concept in concepts.values()})
 
     def _name(self, index: int) -> str:
         concept = self._read_concept(index)
-        return str(_field(concept, "name") or Path(str(_field(concept, "path"))).name)
+        name = self._names.get(id(concept))  # all samples of a concept have the same object
+        if name is None:
+            name = self._names[id(concept)] = str(_field(concept, "name") or Path(str(_field(concept, "path"))).name)
+        return name
 
 
 def _field(concept: Any, name: str) -> Any:

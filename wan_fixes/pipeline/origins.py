@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Sequence
@@ -9,20 +10,55 @@ from typing import NamedTuple
 
 import xxhash
 
-from wan_fixes.media import MASK_POSTFIXES, FileState, ScanResult
+from wan_fixes.media import MASK_POSTFIXES, ScanResult
 from wan_fixes.store.keys import STAMP_SECONDS
 
 
 class Origin(NamedTuple):
-    """Of one sample: its concept's number, its file below the concept's folder, which of the file's samples it is.
-
-    `state` is that of the file and of those that go by its name (caption, masks); "" when it is not to be relied on.
-    """
+    """Of one sample: its concept's number, its file below the concept's folder, which of the file's samples it is."""
 
     concept: int
     name: str
     chunk: int
-    state: str
+
+
+class Listing:
+    """The files of a concept's folder as they were found, and the state that those of one sample are in.
+
+    Files that changed just now can change again within the same time stamp: their state is not to be relied on.
+    """
+
+    def __init__(self, found: ScanResult) -> None:
+        self._found = found
+        self._settled = (time.time() - STAMP_SECONDS) * 1e9
+        self._digest: str | None = None
+        self._states: dict[str, str] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of all names and states together; "" when not all are to be relied on.
+
+        While it is the same, so is each sample, of which none needs to be looked at then.
+        """
+        if self._digest is None:
+            is_settled = all(mtime_ns < self._settled for _, mtime_ns, _ in self._found.states)
+            numbers = "/".join(map(str, itertools.chain.from_iterable(self._found.states)))
+            self._digest = _hash([*self._found.paths, numbers]) if is_settled else ""
+        return self._digest
+
+    def state_of(self, path: str) -> str:
+        """Of a file and of those that go by its name (caption, masks); "" when it is not to be relied on."""
+        if self._states is None:
+            self._states = self._by_stem()
+        return self._states[stem_of(path)]
+
+    def _by_stem(self) -> dict[str, str]:
+        parts: dict[str, list[str]] = {}
+        for path, (size, mtime_ns, file_id) in zip(self._found.paths, self._found.states, strict=True):
+            stem = stem_of(path)
+            text = f"{path[len(stem) :]}:{size}:{mtime_ns}:{file_id}" if mtime_ns < self._settled else ""
+            parts.setdefault(stem, []).append(text)
+        return {stem: _hash(texts) if all(texts) else "" for stem, texts in parts.items()}
 
 
 def stem_of(path: str) -> str:
@@ -34,22 +70,8 @@ def stem_of(path: str) -> str:
     return stem
 
 
-def states_by_stem(found: ScanResult) -> dict[str, str]:
-    """For each stem of a folder's files what state all of them are in.
-
-    Files that changed just now can change again within the same time stamp: they are not to be relied on.
-    """
-    settled = (time.time() - STAMP_SECONDS) * 1e9
-    parts: dict[str, list[str]] = {}
-    for path, (size, mtime_ns, file_id) in zip(found.paths, found.states, strict=True):
-        stem = stem_of(path)
-        text = f"{path[len(stem) :]}:{size}:{mtime_ns}:{file_id}" if mtime_ns < settled else ""
-        parts.setdefault(stem, []).append(text)
-    return {stem: _hash(texts) if all(texts) else "" for stem, texts in parts.items()}
-
-
 def shared_state(paths: Sequence[str]) -> str:
-    """The state of files that all samples of a concept share, or are to find missing; "" as in `Origin`."""
+    """The state of files that all samples of a concept share, or are to find missing; "" as in `Listing`."""
     texts = []
     for path in paths:
         try:
@@ -59,7 +81,7 @@ def shared_state(paths: Sequence[str]) -> str:
             continue
         if time.time() - found.st_mtime < STAMP_SECONDS:
             return ""
-        texts.append(":".join(map(str, FileState(found.st_size, found.st_mtime_ns, found.st_ino))))
+        texts.append(f"{found.st_size}:{found.st_mtime_ns}:{found.st_ino}")
     return _hash(texts)
 
 

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 # from the engine what they tell it (their lengths change). The output module is found by its name.
 SINKS = (ValidatedDiskCache, SafeVariationSorting, SafeAspectBatchSorting, SafeInlineAspectBatchSorting)
 
+# The collector is asked by every module that reads a concept's setting, of each sample, and gives what it has listed.
+UNGUARDED = (ValidatedCollectPaths, *SINKS)
+
 # The engine asks modules of these kinds alone for items.
 RUNNABLE = (RandomAccessPipelineModule, SingleVariationRandomAccessPipelineModule, SerialPipelineModule)
 
@@ -256,7 +259,7 @@ def _replace(module: PipelineModule, context: PipelineContext, report: RewriteRe
 def _guard(module: PipelineModule, context: PipelineContext, report: RewriteReport) -> PipelineModule:
     name = type(module).__name__
     is_output = isinstance(module, OutputPipelineModule) or name == "OutputPipelineModule"
-    if is_output or isinstance(module, (*SINKS, EnhancedSafePipelineModule, SerialPipelineModule)):
+    if is_output or isinstance(module, (*UNGUARDED, EnhancedSafePipelineModule, SerialPipelineModule)):
         report.untouched[name] += 1
         return module
     if not isinstance(module, RUNNABLE):

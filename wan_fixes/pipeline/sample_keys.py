@@ -82,7 +82,9 @@ class SampleKeys:
 
     def concept_of(self, index: int) -> Any:
         """The concept of a sample; None where the definition has none."""
-        if self.read_concept is None and next(producers(self._modules, self._at, "concept"), None) is None:
+        if self.read_concept is not None:
+            return self.read_concept(index)
+        if next(producers(self._modules, self._at, "concept"), None) is None:
             return None
         return self._read(self._at, "concept", index, 0)
 

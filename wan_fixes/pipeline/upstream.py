@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from wan_fixes.pipeline.base import RandomAccessPipelineModule
@@ -85,7 +85,20 @@ def from_collector(modules: list[Any], before: int, name: str) -> Callable[[int]
     if nearest is None or not is_collector(modules[nearest]):
         return None
     inner = unwrap(modules[nearest])
-    return lambda index: inner.get_item(0, index)[name]
+    item, *fields = name.split(".")
+    read_item: Callable[[int], Any] = lambda index: inner.get_item(0, index)[item]  # noqa: E731
+    if item == inner.concept_out_name:
+        read_item = getattr(inner, "concept_at", read_item)
+    if not fields:
+        return read_item
+
+    def read(index: int) -> Any:
+        value = read_item(index)
+        for field in fields:
+            value = value.get(field) if isinstance(value, Mapping) else None
+        return value
+
+    return read
 
 
 def sample_path_name(modules: list[Any], before: int) -> str | None:

@@ -59,6 +59,8 @@ class Manifest:
     ----------
     concepts:
         The samples of each enabled concept.
+    digests:
+        Of all files of each concept, as they were listed.
     extras:
         For each concept the state of the files that all its samples share.
     labels:
@@ -75,6 +77,7 @@ class Manifest:
     """
 
     concepts: list[list[SampleRow]] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     extras: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     carried: list[bool] = field(default_factory=list)
@@ -100,12 +103,14 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """A line with a checksum, and JSON."""
         concepts = []
-        for rows, extra, label, carried in zip(self.concepts, self.extras, self.labels, self.carried, strict=True):
+        columns = (self.concepts, self.digests, self.extras, self.labels, self.carried)
+        for rows, digest, extra, label, carried in zip(*columns, strict=True):
             numbers = sorted({number for row in rows for number in row.keys})
             concepts.append(
                 {
                     "label": label,
                     "carried": carried,
+                    "digest": digest,
                     "extra": extra,
                     "names": [row.name for row in rows],
                     "chunks": [row.chunk for row in rows],
@@ -140,6 +145,7 @@ def parse_manifest(data: bytes) -> Manifest:
         listed = content["entries"]
         return Manifest(
             concepts=[_rows(concept) for concept in content["concepts"]],
+            digests=[concept["digest"] for concept in content["concepts"]],
             extras=[concept["extra"] for concept in content["concepts"]],
             labels=[concept["label"] for concept in content["concepts"]],
             carried=[concept["carried"] for concept in content["concepts"]],
@@ -160,11 +166,14 @@ def from_elsewhere(data: bytes) -> Manifest:
     manifest = parse_manifest(data)
     rows = [row for concept in manifest.concepts for row in concept]
     _all([row.name for row in rows], str, is_carried)
-    _all([row.state for row in rows] + manifest.extras + manifest.labels + [manifest.quarantine], str)
+    _all(
+        [row.state for row in rows] + manifest.digests + manifest.extras + manifest.labels + [manifest.quarantine], str
+    )
     _all([number for row in rows for number in (row.chunk, *row.keys)], int, lambda number: number >= 0)
     _all([key for row in rows for key in row.keys.values()], str, KEY.fullmatch)
     return Manifest(
         manifest.concepts,
+        manifest.digests,
         manifest.extras,
         manifest.labels,
         carried=[True] * len(manifest.concepts),
