@@ -71,6 +71,12 @@ class RunView:
         return self.cache_hits / looked_up if looked_up else None
 
     @property
+    def cache_read_seconds(self) -> float | None:
+        """Mean time of reading an entry of the caches; None where none was read."""
+        reads = next((row for row in self.modules if row.module == "ValidatedDiskCache"), None)
+        return reads.seconds / reads.items if reads is not None and reads.items else None
+
+    @property
     def last_loss(self) -> float | None:
         """The loss of the latest step; None before the first."""
         return None if self.last_step is None else self.last_step.loss

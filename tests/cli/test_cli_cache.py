@@ -154,7 +154,7 @@ def test_repair_sets_the_damaged_aside_and_keeps_the_rest(wan: Any, cache: Path)
     old_index.write_bytes(b"")
     result = wan("cache", "repair", cache)
     assert result.exit_code == 0, result.stderr
-    assert "1 entries set aside, index made anew with 1 entries, 1 old indexes deleted" in result.stdout
+    assert "1 entries set aside, index made anew with 1 entries, 1 old indexes and 0 damaged lists" in result.stdout
     assert "not written by this program" in result.stdout
     [aside] = (cache / "image" / "samples" / "v1" / "quarantine").iterdir()
     assert aside.read_bytes() == content
@@ -327,9 +327,13 @@ def test_a_cache_is_built_once_and_training_finds_all_of_it(wan: Any, clips: Pat
     assert (again["cache_hits"], again["cache_misses"], again["valid"]) == (2, 0, 1)
     stats = json.loads(wan("cache", "stats", preset, "--json").stdout)
     assert [(concept["name"], concept["entries"]) for concept in stats["concepts"]] == [("clips", 2)]
-    assert stats["last_run"] == {"hits": 2, "misses": 0, "hit_rate": 1.0, "miss_rate": 0.0}
+    built = {"hits": 2, "misses": 0, "hit_rate": 1.0, "miss_rate": 0.0, "mean_read_seconds": None}
+    assert stats["last_run"] == built
     trained = wan("train", "--config", preset)
     assert "2 hits, 0 made anew" in trained.stdout
+    stats = json.loads(wan("cache", "stats", preset, "--json").stdout)
+    assert 0 < stats["last_run"]["mean_read_seconds"] < 60
+    assert " ms a read" in wan("cache", "stats", preset).stdout
 
 
 def test_the_variations_of_all_epochs_are_built(wan: Any, clips: Path, write_preset: WritePreset) -> None:

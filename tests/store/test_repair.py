@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wan_fixes.store import SampleStore
+from wan_fixes.store.manifest import Manifest
 from wan_fixes.store.repair import repair
 
 from .samples_made_up import item_of, key_of, same
@@ -43,6 +44,20 @@ def test_every_kind_of_damage_is_mended_at_once(store: SampleStore) -> None:
     assert len(list(store.quarantine_folder.iterdir())) == 3
     assert sound(store) == [4, 5]
     assert repair(store).discarded == ()
+
+
+def test_a_damaged_list_of_samples_is_named_and_goes(store: SampleStore) -> None:
+    store.write_manifest("0" * 32, Manifest())
+    store.write_manifest("1" * 32, Manifest())
+    assert store.verify() == []
+    damaged = store.manifests_folder / f"{'1' * 32}.json"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    [problem] = store.verify()
+    assert problem.path == str(damaged) and "list of samples is damaged" in problem.reason
+    done = repair(store)
+    assert (done.discarded, done.left, done.lists) == ((), (), 1)
+    assert store.verify() == []
+    assert [identity for identity, _ in store.manifests()] == ["0" * 32]
 
 
 def test_need_and_use_outlast_a_repair(store: SampleStore) -> None:

@@ -45,7 +45,10 @@ def stats(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False)
     if concepts:
         _show_concepts(concepts, stores)
     if last_run is not None:
-        out.print(f"last run: {last_run['hits']} hits, {last_run['misses']} misses ({last_run['hit_rate']:.0%} hits)\n")
+        seconds = last_run["mean_read_seconds"]
+        reads = "" if seconds is None else f", {seconds * 1000:.1f} ms a read"
+        hits = f"{last_run['hits']} hits, {last_run['misses']} misses ({last_run['hit_rate']:.0%} hits)"
+        out.print(f"last run: {hits}{reads}\n")
     out.print(table)
     _show_notices(notice for store in stores for notice in store["notices"])
 
@@ -93,6 +96,7 @@ def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
                     "left_alone": as_dicts(repaired.left),
                     "index_was_damaged": bool(store.damages),
                     "old_indexes_deleted": repaired.old_indexes,
+                    "lists_deleted": repaired.lists,
                     "entries": store.stats().entries,
                 }
             )
@@ -104,7 +108,8 @@ def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
     for done in answer:
         text = (
             f"{done['path']}: {len(done['set_aside'])} entries set aside, index made anew with "
-            f"{done['entries']} entries, {done['old_indexes_deleted']} old indexes deleted"
+            f"{done['entries']} entries, {done['old_indexes_deleted']} old indexes and {done['lists_deleted']} damaged "
+            "lists of samples deleted"
         )
         out.print(shown(text), soft_wrap=True)
 
@@ -170,7 +175,13 @@ def _last_run(place: Path) -> dict[str, Any] | None:
     if view is None or view.cache_hit_rate is None:
         return None
     rate = view.cache_hit_rate
-    return {"hits": view.cache_hits, "misses": view.cache_misses, "hit_rate": rate, "miss_rate": 1 - rate}
+    return {
+        "hits": view.cache_hits,
+        "misses": view.cache_misses,
+        "hit_rate": rate,
+        "miss_rate": 1 - rate,
+        "mean_read_seconds": view.cache_read_seconds,
+    }
 
 
 def _show_problems(heading: str, problems: list[dict[str, str]]) -> None:

@@ -49,6 +49,7 @@ def as_dict(view: RunView) -> dict[str, Any]:
     return {
         **asdict(view),
         "cache_hit_rate": view.cache_hit_rate,
+        "cache_read_seconds": view.cache_read_seconds,
         "modules": [{**asdict(row), "items_per_second": row.items_per_second} for row in view.modules],
     }
 

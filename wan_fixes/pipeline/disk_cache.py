@@ -11,30 +11,25 @@ from typing import Any
 
 import torch
 
-from wan_fixes.errors import CriticalError, EntryError, NothingUsableError, SampleError, UserError
+from wan_fixes.errors import CriticalError, NothingUsableError, SampleError, UserError
 from wan_fixes.health import ErrorType
 from wan_fixes.health.diagnosis import failure_kind
 from wan_fixes.pipeline import pixel_memory
 from wan_fixes.pipeline.base import DiskCache, SerialPipelineModule
 from wan_fixes.pipeline.cache_builder import CacheBuilder, Job
-from wan_fixes.pipeline.cache_stats import CacheCounts, CacheStats
-from wan_fixes.pipeline.checks import problem_with
+from wan_fixes.pipeline.cache_stats import CacheStats
 from wan_fixes.pipeline.context import PipelineContext
+from wan_fixes.pipeline.entries import Entries, problem_in
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
 from wan_fixes.pipeline.known_samples import KnownSamples
 from wan_fixes.pipeline.needed import NeededEntries
-from wan_fixes.pipeline.pixels import memory_for, too_little_memory
+from wan_fixes.pipeline.pixels import too_little_memory
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 from wan_fixes.pipeline.sample_keys import SampleKeys
 from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, unwrap
-from wan_fixes.store.atomic import DISK_FULL
 from wan_fixes.store.values import values_from_json
 
 logger = logging.getLogger(__name__)
-
-# From so many damaged entries on, and such a share of those that were asked for, the drive may be failing.
-MANY_DAMAGED = 5
-MANY_DAMAGED_SHARE = 0.01
 
 Wanted = dict[str, list[tuple[int, int]]]
 """For each key the (input index, number) pairs of which it is: `_number` counts the entries of a sample."""
@@ -80,10 +75,9 @@ class ValidatedDiskCache(DiskCache):
         self._keys: dict[tuple[int, int], str] = {}
         #: Plain values of entries, as JSON.
         self._small: dict[str, str] = {}
-        #: Keys of what is not cached because the disk is full, and the settings say to go on.
-        self._without_room: set[str] = set()
-        self._counts = CacheCounts()
-        self._bytes_written = 0
+        self._entries = Entries(
+            self.store, context, self.safe_get_previous_item, self._path_of, owner=type(self).__name__
+        )
 
     # The interface of a pipeline module
 
@@ -137,7 +131,7 @@ class ValidatedDiskCache(DiskCache):
             self._keys |= self.known_samples.keys()
             self.context.roster.take_in(index for group in self._groups for index in group.indices)
         self._plan = GroupPlan(self._groups, self.context.roster)
-        self._without_room.clear()  # there may be some by now
+        self._entries.without_room.clear()  # there may be some by now
         keys: set[str] = set()
         small: dict[str, str] = {}
         planned = None
@@ -192,7 +186,7 @@ class ValidatedDiskCache(DiskCache):
 
     def validate_cache_item(self, item: dict[str, Any]) -> bool:
         """True when every cached name is there, and no value is None, NaN or infinite."""
-        return self._problem(item, self._cached_names) is None
+        return problem_in(item, self._cached_names) is None
 
     def safe_get_previous_item(self, variation: int, name: str, index: int) -> Any:
         """The upstream item. Raises ``SampleError`` naming item and sample when it is None or cannot be made."""
@@ -217,18 +211,15 @@ class ValidatedDiskCache(DiskCache):
 
         False: this is no entry of a cache, and it is left alone.
         """
-        key = Path(cache_path).stem
         try:
-            self.store.discard(key, "found damaged")
+            self._entries.set_aside(Path(cache_path).stem)
         except ValueError:
             return False
-        self.context.event("cache_corruption", f"cache entry {key} is damaged: it is made again", key=key)
-        self._found_damaged(1)
         return True
 
     def get_cache_statistics(self) -> CacheStats:
         """What this cache did in this process, and what its store holds."""
-        return self._counts.stats(self.store.stats())
+        return self._entries.counts.stats(self.store.stats())
 
     # Inside
 
@@ -298,12 +289,12 @@ class ValidatedDiskCache(DiskCache):
         """The items of one part of a sample, or as many of them as are at hand with the one that is asked for."""
         # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
         key = self._key(index, variation, part)
-        if key in self._without_room and requested_name is not None:
-            return self._to_device(self._encode(index, variation, [requested_name]))
+        if key in self._entries.without_room and requested_name is not None:
+            return self._to_device(self._entries.encode(index, variation, [requested_name]))
         small = values_from_json(self._small[key]) if key in self._small else {}
         if requested_name in small:
             return small
-        return self._to_device(self._read_or_make(key, index, variation, part))
+        return self._to_device(self._entries.read(key, index, variation, self._parts[part]))
 
     def _provide(self, wanted: Wanted) -> dict[str, str]:
         """Make what the store lacks. The plain values of all that it has then, as JSON."""
@@ -311,7 +302,7 @@ class ValidatedDiskCache(DiskCache):
         missing = [Job(key, pairs) for key, pairs in wanted.items() if key not in there]
         misses = sum(len(job.samples) for job in missing)
         hits = sum(map(len, wanted.values())) - misses
-        self._counts.asked(hits, misses)
+        self._entries.counts.asked(hits, misses)
         self.context.metrics.count("cache_hits", hits)
         self.context.metrics.count("cache_misses", misses)
         if missing and self.context.fills_cache:
@@ -324,24 +315,8 @@ class ValidatedDiskCache(DiskCache):
     @quiet_gc()
     def _there(self, keys: list[str]) -> dict[str, str]:
         """The plain values, as JSON, of those entries that are there: as they are known, or as the store says."""
-        before = self.store.discarded
         there = self.known_samples.present(keys)
-        there |= self.store.present(key for key in keys if key not in there)
-        if self.store.discarded > before:
-            self._found_damaged(self.store.discarded - before)
-        return there
-
-    def _found_damaged(self, count: int) -> None:
-        """Count entries that were set aside, and say so when they are more than a mishap here and there."""
-        self.context.metrics.count("cache_corruptions", count)
-        damaged, asked = self._counts.found_damaged(count)
-        if damaged >= MANY_DAMAGED and damaged >= MANY_DAMAGED_SHARE * asked:
-            self.context.warn(
-                self.cache_dir,
-                "many entries of the cache are damaged: they are made again",
-                "check the drive that the cache is on; `wan cache verify` names what else is damaged",
-                type(self).__name__,
-            )
+        return there | self._entries.present([key for key in keys if key not in there])
 
     def _leave_out(self, missing: list[Job]) -> None:
         """Where another process fills the cache: for this epoch, since that one may make the samples in a later one."""
@@ -367,7 +342,7 @@ class ValidatedDiskCache(DiskCache):
         )
         started = time.perf_counter()
         builder = CacheBuilder(
-            self._encode_and_store,
+            self._make,
             self._skip,
             self._state.executor,
             self.context.recovery.policy.max_threads,
@@ -375,9 +350,9 @@ class ValidatedDiskCache(DiskCache):
             announce=self._announce,
             narrowed=self._narrowed,
             unit=self._unit,
-            facts=lambda: {"hits": hits, "written": f"{self._bytes_written / 1e6:.1f} MB"},
+            facts=lambda: {"hits": hits, "written": f"{self._entries.bytes_written / 1e6:.1f} MB"},
         )
-        made = builder.run(missing) - len(self._without_room)
+        made = builder.run(missing) - len(self._entries.without_room)
         self._forget_items(with_failures=made < len(missing))
         self.context.event(
             "caching_finished",
@@ -385,6 +360,12 @@ class ValidatedDiskCache(DiskCache):
             made=made,
             failed=len(missing) - made,
         )
+
+    def _make(self, key: str, index: int, number: int, patience: float) -> bool:
+        if self.context.roster.is_dropped(index):  # another part of it failed
+            raise self.context.roster.reasons()[index]
+        variation, part = divmod(number, len(self._parts))
+        return self._entries.make(key, index, variation, self._parts[part], patience)
 
     def _announce(self, file: str, places: list[tuple[int, int]]) -> None:
         pairs = [(index, number // len(self._parts)) for index, number in places]
@@ -409,88 +390,6 @@ class ValidatedDiskCache(DiskCache):
         if with_failures:
             gc.collect()
         pixel_memory.release()
-
-    def _encode_and_store(self, key: str, index: int, number: int, patience: float) -> bool:
-        """False when another process is still making it after `patience` seconds."""
-        variation, part = divmod(number, len(self._parts))
-        if self.context.roster.is_dropped(index):  # another part of it failed
-            raise self.context.roster.reasons()[index]
-        with memory_for(self._path_of(index)), self.store.making(key, patience) as is_ours:
-            if not is_ours:
-                return self.store.contains(key)
-            if not self._without_room:
-                self._store(key, self._encode(index, variation, self._parts[part]), index)
-            else:
-                self._without_room.add(key)
-        return True
-
-    def _encode(self, index: int, variation: int, names: list[str]) -> dict[str, Any]:
-        with torch.no_grad():
-            item = {name: self.safe_get_previous_item(variation, name, index) for name in names}
-        problem = self._problem(item, names)
-        if problem is not None:
-            raise SampleError(
-                "a sample was encoded into something unusable",
-                path=self._path_of(index),
-                reason=problem,
-                fix="check the clip; if it plays, the encoder's precision may be too low for it (try float 32)",
-                module=type(self).__name__,
-            )
-        return item
-
-    def _store(self, key: str, item: dict[str, Any], index: int) -> None:
-        try:
-            self._bytes_written += self.store.put(key, item)
-        except (TypeError, ValueError) as error:
-            raise SampleError(
-                "a sample cannot be stored",
-                path=self._path_of(index),
-                reason=str(error),
-                fix="please report this with the model type",
-                module=type(self).__name__,
-            ) from error
-        except CriticalError as error:
-            if DISK_FULL not in error.context or self.context.settings.full_disk == "stop":
-                raise
-            self._without_room.add(key)
-            self.context.warn(
-                error.path or self.cache_dir,
-                f"not all samples are cached: {error.reason}; the others are encoded anew each time",
-                error.fix,
-                type(self).__name__,
-            )
-
-    def _problem(self, item: dict[str, Any], names: list[str]) -> str | None:
-        for name in names:
-            if name not in item:
-                return f"'{name}' is missing"
-            problem = problem_with(item[name])
-            if problem is not None:
-                return f"'{name}' {problem}"
-        return None
-
-    def _read_or_make(self, key: str, index: int, variation: int, part: int) -> dict[str, Any]:
-        started = time.perf_counter()
-        try:
-            item = self.store.get(key)
-        except KeyError:
-            return self._make_now(key, index, variation, part)
-        except EntryError as error:
-            logger.warning("%s", error)
-            self.handle_cache_corruption(key)
-            return self._make_now(key, index, variation, part)
-        self._counts.was_read(time.perf_counter() - started)
-        return item
-
-    def _make_now(self, key: str, index: int, variation: int, part: int) -> dict[str, Any]:
-        """Encode in the middle of an epoch. A cache that can no longer be written does not end it."""
-        item = self._encode(index, variation, self._parts[part])
-        try:
-            self._store(key, item, index)
-        except CriticalError as error:
-            where = error.path or self.cache_dir
-            self.context.warn(where, f"a sample is not cached: {error.reason}", error.fix, type(self).__name__)
-        return item
 
     def _to_device(self, item: dict[str, Any]) -> dict[str, Any]:
         device = self.pipeline.device

@@ -210,6 +210,11 @@ def manifest_files(folder: Path) -> list[Path]:
     )
 
 
+def unsound_manifests(folder: Path) -> list[Path]:
+    """Those that cannot be read, or are not whole."""
+    return [path for path in manifest_files(folder) if read_manifest(folder, path.stem) is None]
+
+
 def was_carried(cache_folder: Path) -> bool:
     """Whether a folder of caches has samples that came with an archive."""
     for folder in cache_folder.glob(f"*/samples/v*/{MANIFESTS}"):

@@ -8,27 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_fixes.errors import EntryError
+from wan_fixes.store.manifest import unsound_manifests
 from wan_fixes.store.samples import SampleStore
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What a repair did: entries that went to quarantine, files that were left alone, old indexes that were deleted."""
+    """What a repair did.
+
+    Entries that went to quarantine, files that were left alone; how many old indexes and damaged lists of samples were
+    deleted.
+    """
 
     discarded: tuple[EntryError, ...]
     left: tuple[EntryError, ...]
     old_indexes: int
+    lists: int
 
 
 def repair(store: SampleStore, on_progress: Callable[[int], None] = lambda _: None) -> Repaired:
-    """Verify all, discard what is damaged or foreign, make the index anew, delete indexes that were set aside.
+    """Verify all, discard what is damaged or foreign, make the index anew, delete what was set aside or is made again.
 
     What bears no entry's name is left alone, and named. `on_progress` is called with how many files are verified.
     """
     discarded: list[EntryError] = []
     left: list[EntryError] = []
+    lists = unsound_manifests(store.manifests_folder)
     for problem in store.verify(on_progress):
         path = Path(problem.path or "")
+        if path in lists:
+            continue
         key = store.key_at(path)
         if key is None:
             left.append(problem)
@@ -37,6 +46,6 @@ def repair(store: SampleStore, on_progress: Callable[[int], None] = lambda _: No
             discarded.append(problem)
     store.rebuild_index()
     old_indexes = [path for path in store.folder.glob("index.sqlite*.set-aside-*") if path.is_file()]
-    for path in old_indexes:
+    for path in (*old_indexes, *lists):
         path.unlink(missing_ok=True)
-    return Repaired(tuple(discarded), tuple(left), len(old_indexes))
+    return Repaired(tuple(discarded), tuple(left), len(old_indexes), len(lists))

@@ -20,6 +20,7 @@ from wan_fixes.store.index import Discarded, Index, Row, Usage
 from wan_fixes.store.layout import KEY, SUFFIX, Layout, other_versions
 from wan_fixes.store.making import Making
 from wan_fixes.store.manifest import Manifest, manifest_files, read_manifest, write_manifest
+from wan_fixes.store.on_disk import discarded_on_disk, problems_on_disk, row_of, rows_on_disk
 from wan_fixes.store.payload import Header, encode, open_entry, read_header, read_item, verify_data
 from wan_fixes.store.values import values_from_json
 
@@ -79,7 +80,9 @@ class SampleStore:
         for notice in others:
             logger.warning("%s", notice)
         clean_temporary(self._layout.temporary)
-        self._index = Index(self._layout.index, self._rows_on_disk, self._discarded_on_disk)
+        self._index = Index(
+            self._layout.index, partial(rows_on_disk, self._layout), partial(discarded_on_disk, self._layout)
+        )
         self._others = others
         self._making = Making(self._layout.making)
         self._lock = threading.Lock()
@@ -144,7 +147,7 @@ class SampleStore:
         except OSError as error:
             raise disk_error(error, path, entry.file_bytes) from error
         state = write_atomic(path, entry.parts, temporary_folder=self._layout.temporary)
-        self._remember(_row(path, state, entry.checksum, entry.values_json), path)
+        self._remember(row_of(path, state, entry.checksum, entry.values_json), path)
         return entry.file_bytes
 
     def adopt(self, key: str, parts: Iterable[bytes], size: int) -> None:
@@ -166,7 +169,7 @@ class SampleStore:
         except OSError as error:
             raise disk_error(error, path, size) from error
         state = write_atomic(path, parts, temporary_folder=self._layout.temporary, size=size, check=check)
-        self._remember(_row(path, state, headers[0].checksum, headers[0].values_json), path)
+        self._remember(row_of(path, state, headers[0].checksum, headers[0].values_json), path)
 
     def open(self, key: str) -> tuple[BinaryIO, Header]:
         """The entry's file, verified, at its beginning, and its header. The caller closes it.
@@ -317,6 +320,11 @@ class SampleStore:
         return self._index.knows_needs()
 
     @property
+    def manifests_folder(self) -> Path:
+        """Where the lists of samples lie."""
+        return self._layout.manifests
+
+    @property
     def quarantine_folder(self) -> Path:
         """Where the files of discarded entries lie."""
         return self._layout.quarantine
@@ -348,23 +356,7 @@ class SampleStore:
 
         `on_progress` is called with how many files are done.
         """
-        problems: list[EntryError] = []
-        for done, path in enumerate(self._layout.files(), start=1):
-            key = self.key_at(path)
-            if key is None:
-                problems.append(_problem(path, "it was not written by this program", "delete it, or move it away"))
-                continue
-            with contextlib.suppress(FileNotFoundError):  # discarded by another process just now
-                try:
-                    with open_entry(path) as file:
-                        verify_data(file, path, read_header(file, path, key))
-                except EntryError as error:
-                    problems.append(error)
-            on_progress(done)
-        for path in map(self._path, self.keys()):
-            if not path.exists():
-                problems.append(_problem(path, "its file is gone", "it is made again by itself"))
-        return problems
+        return problems_on_disk(self._layout, self.keys(), on_progress)
 
     def stats(self) -> StoreStats:
         """Totals of the store, and hits and misses of this process."""
@@ -415,7 +407,7 @@ class SampleStore:
     def _learn(self, header: Header, state: os.stat_result) -> None:
         """Mend the row of an entry whose file says otherwise: another process replaced it, or its row was lost."""
         path = self._path(header.key)
-        row = _row(path, state, header.checksum, header.values_json)
+        row = row_of(path, state, header.checksum, header.values_json)
         known = self._index.find([header.key]).get(header.key)
         if known is None or (known.checksum, known.size, known.mtime_ns) != (row.checksum, row.size, row.mtime_ns):
             self._if_possible(self._remember, row, path)
@@ -450,34 +442,6 @@ class SampleStore:
         used, self._used = self._used, {}
         return used
 
-    def _rows_on_disk(self) -> Iterator[Row]:
-        for path in self._layout.files():
-            key = self.key_at(path)
-            if key is None:
-                continue
-            try:
-                with open_entry(path) as file:
-                    header = read_header(file, path, key)
-                    state = os.fstat(file.fileno())
-            except (EntryError, FileNotFoundError) as error:
-                logger.warning("not indexed: %s", error)
-                continue
-            yield _row(path, state, header.checksum, header.values_json)
-
-    def _discarded_on_disk(self) -> Iterator[Discarded]:
-        for path in sorted(self._layout.quarantine.iterdir()):
-            yield Discarded(path.name.split(".")[0], path.name, "not known: the index was made anew", time.time())
-
-
-def _row(path: Path, state: os.stat_result, checksum: str, values_json: str) -> Row:
-    key = path.name.removesuffix(SUFFIX)
-    file = f"{path.parent.name}/{path.name}"
-    return Row(key, file, state.st_size, state.st_mtime_ns, checksum, values_json, state.st_mtime_ns / 1e9)
-
 
 def _open_store(root: Path, verify_always: bool) -> SampleStore:
     return SampleStore(root, verify_always=verify_always)
-
-
-def _problem(path: Path, reason: str, fix: str) -> EntryError:
-    return EntryError("cache entry cannot be used", path=path, reason=reason, fix=fix, module="store")
