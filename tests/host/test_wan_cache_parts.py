@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +30,7 @@ def cache(runs: Any, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     from wan_fixes.pipeline import PipelineContext, rewrite_definition
     from wan_fixes.store import SampleStore
 
-    def make(kind: str, mode: str, folder: Path, seed: int = 1) -> tuple[dict[str, Any], int]:
+    def make(kind: str, mode: str, folder: Path, seed: int = 1) -> SimpleNamespace:
         context = PipelineContext.create(folder / "memory")
         create = WanDataLoader._create_mgds
 
@@ -41,12 +43,13 @@ def cache(runs: Any, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         changes = {"model_type": kind, "resolution": DRAWN["resolution"], "concepts": [concept], "seed": seed}
         with monkeypatch.context() as patched:
             patched.setattr(WanDataLoader, "_create_mgds", rewritten)
-            runs.train(runs.configuration(model, clips, folder, **changes))
+            losses = runs.train(runs.configuration(model, clips, folder, **changes)).losses
         misses = context.metrics.snapshot()["cache_misses"]
         context.close()
         [root] = (folder / "cache").glob("image/samples")
         with SampleStore(root) as store:
-            return {key: store.get(key) for key in store.keys()}, misses  # noqa: SIM118 - a method, not a dict's
+            images = {key: store.get(key) for key in store.keys()}  # noqa: SIM118 - a method, not a dict's
+        return SimpleNamespace(images=images, misses=misses, losses=losses)
 
     return make
 
@@ -54,13 +57,29 @@ def cache(runs: Any, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_image_to_video_adds_its_conditions_to_the_latents_of_text_to_video(cache: Any, tmp_path: Path) -> None:
     from pipeline.world import is_same
 
-    texts, made = cache("WAN_2_1_T2V_14B", "t2v", tmp_path / "one")
-    assert len(texts) == 4 and made == 8, "a clip and its caption each"
+    texts = cache("WAN_2_1_T2V_14B", "t2v", tmp_path / "one")
+    assert len(texts.images) == 4 and texts.misses == 8, "a clip and its caption each"
 
-    both, made = cache("WAN_2_1_I2V_14B", "i2v", tmp_path / "one", seed=2)
-    assert made == len(both) - len(texts) == 8, "each clip's first frame, encoded by the VAE and seen by CLIP"
-    assert both.keys() > texts.keys()
+    both = cache("WAN_2_1_I2V_14B", "i2v", tmp_path / "one", seed=2)
+    assert both.misses == len(both.images) - 4 == 8, "each clip's first frame, encoded by the VAE and seen by CLIP"
+    assert both.images.keys() > texts.images.keys()
 
-    afresh, _ = cache("WAN_2_1_I2V_14B", "i2v", tmp_path / "another", seed=3)
-    assert afresh.keys() == both.keys()
-    assert all(is_same(both[key], afresh[key]) for key in both), "they fit the latents that were there"
+    afresh = cache("WAN_2_1_I2V_14B", "i2v", tmp_path / "another", seed=3).images
+    assert afresh.keys() == both.images.keys()
+    assert all(is_same(item, afresh[key]) for key, item in both.images.items()), "they fit the latents that were there"
+
+
+def test_a_cache_that_was_carried_is_trained_on_without_its_clips(cache: Any, clips: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from wan_fixes.cli.main import app
+
+    here, there, file = tmp_path / "here", tmp_path / "there", tmp_path / "cache.tar"
+    first = cache("WAN_2_1_T2V_14B", "t2v", here)
+    for command in (["export", file, here / "cache"], ["import", file, there / "cache"]):
+        result = CliRunner().invoke(app, ["cache", *map(str, command)])
+        assert result.exit_code == 0, result.output
+    shutil.rmtree(clips)
+    again = cache("WAN_2_1_T2V_14B", "t2v", there)
+    assert again.misses == 0
+    assert sorted(again.losses) == pytest.approx(sorted(first.losses))
