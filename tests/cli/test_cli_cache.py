@@ -154,7 +154,7 @@ def test_repair_sets_the_damaged_aside_and_keeps_the_rest(wan: Any, cache: Path)
     old_index.write_bytes(b"")
     result = wan("cache", "repair", cache)
     assert result.exit_code == 0, result.stderr
-    assert "1 entries set aside, index made anew with 1 entries, 1 old indexes and 0 damaged lists" in result.stdout
+    assert "1 entries set aside, index made anew with 1 entries, 1 old indexes deleted" in result.stdout
     assert "not written by this program" in result.stdout
     [aside] = (cache / "image" / "samples" / "v1" / "quarantine").iterdir()
     assert aside.read_bytes() == content

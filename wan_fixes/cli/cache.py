@@ -106,12 +106,14 @@ def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
     _show_problems("set aside", [problem for done in answer for problem in done["set_aside"]])
     _show_problems("left alone", [problem for done in answer for problem in done["left_alone"]])
     for done in answer:
-        text = (
-            f"{done['path']}: {len(done['set_aside'])} entries set aside, index made anew with "
-            f"{done['entries']} entries, {done['old_indexes_deleted']} old indexes and {done['lists_deleted']} damaged "
-            "lists of samples deleted"
-        )
-        out.print(shown(text), soft_wrap=True)
+        parts = [
+            f"{done['path']}: {len(done['set_aside'])} entries set aside",
+            f"index made anew with {done['entries']} entries",
+        ]
+        for name, what in (("old_indexes_deleted", "old indexes"), ("lists_deleted", "damaged lists of samples")):
+            if done[name]:
+                parts.append(f"{done[name]} {what} deleted")
+        out.print(shown(", ".join(parts)), soft_wrap=True)
 
 
 def _stats_of(root: Path) -> dict[str, Any]:
