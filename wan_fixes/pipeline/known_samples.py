@@ -187,12 +187,15 @@ class KnownSamples:
             return
         digest = self._context.quarantine.digest()
         known = self._unchanged() if digest == self._digest else {}
+        times = self._store.folder_times(values)  # before the entries are looked at
+        is_settled = times.items() <= self._known().folder_times.items()
+        if is_settled and known and self._says_all_of(values):
+            return
         by_index: dict[int, dict[int, str]] = {}
         for (index, number), key in keys.items():
             if key in values:
                 by_index.setdefault(index, {})[number] = key
-        times = self._store.folder_times(values)  # before the entries are looked at
-        if not self._differs(by_index, known) and times.items() <= self._known().folder_times.items():
+        if is_settled and not self._differs(by_index, known):
             return
         sizes = self._store.sizes(values)
         same: dict[int, SampleRow] = {}
@@ -220,6 +223,13 @@ class KnownSamples:
         digests = [self._digest_of(number) for number in range(len(concepts))]
         self._write(Manifest(concepts, digests, extras, labels, carried, entries, digest, times))
         self._same, self._digest = same, digest
+
+    def _says_all_of(self, values: Mapping[str, str]) -> bool:
+        """Whether the last list has all these entries, and every folder is as it was when that was written."""
+        is_there = self._collector.is_there
+        return values.keys() <= self._known().entries.keys() and all(
+            self._is_whole(number) or not is_there(number) for number in range(len(self._known().concepts))
+        )
 
     def _extra(self, concept: int) -> str:
         known = self._known().extras
