@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from wan_fixes.pipeline import SampleRoster
+from wan_fixes.pipeline.pixels import too_little_memory
 from wan_fixes.pipeline.sample_keys import split_by_purpose
 
-from .toys import Collector, RandomAccess, concept_of
+from .toys import Collector, RandomAccess, concept_of, events_of
 from .world import NAN, Encoder, Measure, Step, World, concept_over, no_fault, trained, write_sample
 
 NUMBERS = range(1, 6)
@@ -64,6 +65,16 @@ def test_a_sample_that_fails_in_one_part_is_out_with_all_of_them(start, kind, fa
     numbers, world = start(condition_fault=no_fault)
     made = [] if kind == "condition_fault" else [(2, 0)]
     assert (numbers, world.image_encoder.made, world.condition_encoder.made) == ([*NUMBERS], made, [(2, 0)])
+
+
+def test_memory_that_a_sample_lacks_is_not_asked_for_again_for_each_of_its_parts(start):
+    def lacks(number, variation):
+        return too_little_memory(None) if number == 2 else None
+
+    numbers, world = start(condition_fault=no_fault, image_fault=lacks)
+    assert numbers == [1, 3, 4, 5]
+    assert len(events_of(world.context, "reconfigured")) == 1
+    assert (2, 0) not in world.condition_encoder.made
 
 
 def test_of_a_damaged_part_that_alone_is_made_anew(start):

@@ -194,6 +194,34 @@ def test_a_list_of_prompts_that_changed_is_read_again(contexts, clips, tmp_path)
     assert epoch().encoded()[1] == [(8, 0)]
 
 
+class Tag(Step):
+    """Puts what a file of tags holds before a prompt, as stock `DropTags` reads one that its settings name."""
+
+    def __init__(self) -> None:
+        super().__init__("prompt", "prompt", lambda text, variation: text)
+        self.tags_in_name = "concept.text.tags"
+
+    def get_item(self, variation: int, index: int, requested_name: str | None = None) -> dict[str, Any]:
+        text = self._get_previous_item(variation, "prompt", index)
+        tags = self._get_previous_item(variation, self.tags_in_name, index)
+        return {"prompt": f"{Path(tags).read_text(encoding='utf-8')} {text}"}
+
+
+def test_a_file_of_tags_that_changed_is_read_again(contexts, clips, tmp_path):
+    tags = tmp_path / "tags.txt"
+    tags.write_text("blue", encoding="utf-8")
+    age(tmp_path)
+
+    def prompts() -> set[str]:
+        concept = concept_over(clips, text={"tags": str(tags)})
+        world = World(contexts.new(), tmp_path / "cache", [concept], text_names=TEXTS, after_captions=[Tag()])
+        return {sample["prompt"].split()[0] for sample in world.epoch()}
+
+    assert prompts() == prompts() == {"blue"}
+    tags.write_text("green", encoding="utf-8")
+    assert prompts() == {"green"}
+
+
 # Without sources
 
 
@@ -233,6 +261,29 @@ def test_a_cache_trains_where_its_sources_are_not(make, clips, tmp_path):
     (event,) = events_of(world.context, "sources_missing")
     assert "5 samples are taken from the cache" in event.message
     assert same(make(elsewhere, cache=cache).epoch(), first)
+
+
+def test_a_list_from_elsewhere_says_nothing_of_other_files_here(make, clips, tmp_path):
+    """Neither of one that both know, nor of one that is not known here."""
+    make().epoch()
+    away = carry(tmp_path / "cache", tmp_path / "away")
+    shutil.rmtree(tmp_path / "cache")
+    for number in (1, 2):
+        write_sample(clips, number, caption=f"another caption {number}")
+    for number in (2, 4):
+        (clips / f"clip{number}.num").rename(tmp_path / f"clip{number}.num")
+    age(clips)
+    make().epoch()
+    for number in (2, 4):
+        (tmp_path / f"clip{number}.num").rename(clips / f"clip{number}.num")
+    write_sample(clips, 4, caption="another caption 4")
+    age(clips)
+    make().epoch()
+    for part in ("image", "text"):  # 4 is known here by its row only
+        with SampleStore(tmp_path / "cache" / part / "samples") as here, SampleStore(away / part / "samples") as there:
+            assert {identity for identity, _ in here.manifests()} == {identity for identity, _ in there.manifests()}
+    carry(away, tmp_path / "cache")
+    assert same(make().epoch(), make(caching=False).epoch())
 
 
 def test_a_folder_of_ones_own_that_is_not_there_is_a_mistake(make, clips):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,7 @@ class World:
         text_names: tuple[str, ...] = ("hidden",),
         caption_path: str = "caption_path",
         guards: bool = False,
+        after_captions: Sequence[Any] = (),
         **options: Any,
     ) -> None:
         self.context = context
@@ -226,6 +227,7 @@ class World:
             Measure(buckets),
             Step("image_path", "caption_path", lambda path, variation: str(Path(path).with_suffix(".txt"))),
             ValidatedCaptionLoader(caption_path, "prompt", first_line_only=True, context=context),
+            *after_captions,
             self.image_encoder,
             self.condition_encoder if conditions else [],
             Tokenizer(),

@@ -345,7 +345,7 @@ IDENTITY = "0123456789abcdef" * 2
 
 
 def listed(*names: str, key: int = 0, state: str = "as it was") -> Manifest:
-    rows = [SampleRow(name, 0, state, {0: key_of(key)}) for name in names]
+    rows = [SampleRow(name, 0, state, 1, {0: key_of(key)}) for name in names]
     return Manifest([rows], [""], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
 
 
@@ -418,7 +418,7 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: st
         lambda data: signed(data, b'"chunks":[0]', b'"chunks":[]'),
         lambda data: signed(data, b'"chunks":[0]', b'"chunks":[-1]'),
         lambda data: signed(data, key_of(0).encode(), b"../../x"),
-        lambda data: signed(data, b'"format":1', b'"format":2'),
+        lambda data: signed(data, b'"format":2', b'"format":1'),
         lambda data: signed(data, data.partition(b"\n")[2], b"[" * 100_000),
         lambda data: signed(data, data.partition(b"\n")[2], b"null"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from wan_fixes.store import SampleStore
 from wan_fixes.store.manifest import Manifest
@@ -50,6 +51,10 @@ def test_a_damaged_list_of_samples_is_named_and_goes(store: SampleStore) -> None
     store.write_manifest("0" * 32, Manifest())
     store.write_manifest("1" * 32, Manifest())
     assert store.verify() == []
+    content = b'{"format":99}'
+    other = store.manifests_folder / f"{'2' * 32}.json"
+    other.write_bytes(xxhash.xxh3_128_hexdigest(content).encode() + b"\n" + content)
+    assert store.verify() == [], "a list of another version is no damage"
     damaged = store.manifests_folder / f"{'1' * 32}.json"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     [problem] = store.verify()
@@ -58,6 +63,7 @@ def test_a_damaged_list_of_samples_is_named_and_goes(store: SampleStore) -> None
     assert (done.discarded, done.left, done.lists) == ((), (), 1)
     assert store.verify() == []
     assert [identity for identity, _ in store.manifests()] == ["0" * 32]
+    assert other.exists()
 
 
 def test_need_and_use_outlast_a_repair(store: SampleStore) -> None:

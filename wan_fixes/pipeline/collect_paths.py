@@ -59,6 +59,8 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self._concepts: list[dict[str, Any]] = []
         self._listings: list[Listing] = []
         self._missing: set[int] = set()
+        #: Of files that are listed several times, how often.
+        self._counts: dict[str, int] = {}
 
     def length(self) -> int:
         return len(self._paths)
@@ -92,6 +94,10 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         """The state of a sample's files (see `Listing`); "" where its concept's folder is not there."""
         concept = self._origins[index].concept
         return self._listings[concept].state_of(self._paths[index]) if self.is_there(concept) else ""
+
+    def count_at(self, index: int) -> int:
+        """How many samples a sample's file gives."""
+        return self._counts.get(self._paths[index], 1)
 
     def digest(self, concept: int) -> str:
         """Of all files of a concept (see `Listing`)."""
@@ -152,6 +158,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         work = fan_out(self._state.executor, count, unknown, self.context.recovery.policy.max_threads)
         bar = tqdm(work, total=len(unknown), desc="counting chunks", unit="clip")
         chunks |= {path: future.result() for path, future in bar}
+        self._counts = chunks
         listed = []
         for path, origin in zip(self._paths, self._origins, strict=True):
             each = range(chunks[path]) if self.is_there(origin.concept) else [origin.chunk]

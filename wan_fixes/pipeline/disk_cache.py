@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import time
@@ -23,7 +24,7 @@ from wan_fixes.pipeline.entries import Entries, problem_in
 from wan_fixes.pipeline.groups import GroupPlan, SampleGroup, read_groups
 from wan_fixes.pipeline.known_samples import KnownSamples
 from wan_fixes.pipeline.needed import NeededEntries
-from wan_fixes.pipeline.pixels import too_little_memory
+from wan_fixes.pipeline.pixels import SHORT_OF_MEMORY, too_little_memory
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 from wan_fixes.pipeline.sample_keys import SampleKeys
 from wan_fixes.pipeline.upstream import all_group_names, is_collector, producers, unwrap
@@ -251,13 +252,13 @@ class ValidatedDiskCache(DiskCache):
         known = self._keys.get
         parts = range(len(self._parts))
         for index, variation in self._current_plan().needed(epoch):
-            for part in parts:
-                place = index, self._number(variation, part)
-                try:
-                    key = known(place) or self._key(index, variation, part)
-                except SampleError as error:
-                    self._skip(index, error)
-                    break
+            places = [(index, self._number(variation, part)) for part in parts]
+            try:
+                keys = [known(place) or self._key(index, variation, part) for part, place in enumerate(places)]
+            except SampleError as error:
+                self._skip(index, error)
+                continue
+            for key, place in zip(keys, places, strict=True):
                 if key not in without:
                     wanted.setdefault(key, []).append(place)
         return wanted
@@ -362,8 +363,10 @@ class ValidatedDiskCache(DiskCache):
         )
 
     def _make(self, key: str, index: int, number: int, patience: float) -> bool:
-        if self.context.roster.is_dropped(index):  # another part of it failed
-            raise self.context.roster.reasons()[index]
+        if self.context.roster.is_dropped(index):  # another part of it failed, and was tried often enough
+            error = copy.copy(self.context.roster.reasons()[index])
+            error.context = error.context | {SHORT_OF_MEMORY: False}
+            raise error from None
         variation, part = divmod(number, len(self._parts))
         return self._entries.make(key, index, variation, self._parts[part], patience)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +58,7 @@ class Entries:
         self._read_item = read_item
         self._path_of = path_of
         self._owner = owner
+        self._lock = threading.Lock()
         self.counts = CacheCounts()
         self.without_room: set[str] = set()
         self.bytes_written = 0
@@ -131,7 +133,7 @@ class Entries:
 
     def _write(self, key: str, item: dict[str, Any], index: int) -> None:
         try:
-            self.bytes_written += self._store.put(key, item)
+            size = self._store.put(key, item)
         except (TypeError, ValueError) as error:
             raise SampleError(
                 "a sample cannot be stored",
@@ -150,6 +152,9 @@ class Entries:
                 error.fix,
                 self._owner,
             )
+        else:
+            with self._lock:
+                self.bytes_written += size
 
     def _make_now(self, key: str, index: int, variation: int, names: list[str]) -> dict[str, Any]:
         """Encode in the middle of an epoch. A cache that can no longer be written does not end it."""

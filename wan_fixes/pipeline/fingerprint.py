@@ -16,7 +16,7 @@ from wan_fixes.pipeline.upstream import input_names, is_collector, producers, un
 from wan_fixes.store import make_key
 
 # Raise it when an encoding of ours changes what it computes: every entry is then made anew.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 # Packages whose modules give what their settings, their inputs and the files that they name make of a sample, and
 # nothing else. What those of the second kind draw hangs on the sample where a guard sees to it.

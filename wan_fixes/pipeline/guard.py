@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import os
 import random
 import threading
 from collections.abc import Callable, Collection
@@ -164,10 +164,9 @@ class EnhancedSafePipelineModule(PipelineModule):
 
         def draw(variation: int, index: int = -1) -> random.Random:
             path = None if index < 0 else sample_path(self.pipeline.modules, self._module_index, index)
-            if path is not None:
-                with contextlib.suppress(SampleError):  # not there: nothing is cached of it
-                    return self.context.rng(variation, path, f"{kind.__name__} {number}")
-            return draw_by_place(variation, index)
+            if path is None or not os.path.exists(path):  # noqa: PTH110 - not there: nothing is cached of it
+                return draw_by_place(variation, index)
+            return self.context.rng(variation, path, f"{kind.__name__} {number}")
 
         self.wrapped_module._get_rand = draw
 

@@ -8,6 +8,7 @@ is not measured again, and where its concept's folder is not there at all it is 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import PurePath
@@ -19,7 +20,7 @@ from wan_fixes.pipeline.fingerprint import describe, is_pure, wiring_of
 from wan_fixes.pipeline.origins import Origin, shared_state, stem_of
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 from wan_fixes.pipeline.sample_keys import SampleKeys
-from wan_fixes.pipeline.upstream import all_producers, collector, from_collector, reorders, unwrap
+from wan_fixes.pipeline.upstream import all_producers, collector, from_collector, input_names, reorders, unwrap
 from wan_fixes.store import SampleStore, make_key
 from wan_fixes.store.manifest import Manifest, SampleRow, is_carried
 
@@ -61,6 +62,8 @@ class KnownSamples:
         )
         self._wiring = [_wiring(module) for module in self._producing]
         self._path_names = [(index, module.path_in_name) for index, module in producing.items() if _reads_file(module)]
+        reads = (name for module in self._producing for name in input_names(module))
+        self._concept_names = sorted({name for name in reads if name.startswith("concept.")})
         self._identity = ""
         self._manifest: Manifest | None = None
         self._rows: dict[tuple[int, str, int], SampleRow] = {}
@@ -88,7 +91,7 @@ class KnownSamples:
         manifest = self._known()
         for row in manifest.concepts[concept] if concept < len(manifest.concepts) else []:
             if row.state:
-                counts[row.name, row.state] = counts.get((row.name, row.state), 0) + 1
+                counts[row.name, row.state] = row.count
         return counts
 
     def indices(self) -> set[int]:
@@ -170,10 +173,14 @@ class KnownSamples:
         return self._identity
 
     def _shared(self, concept: int) -> str:
-        """The state of the files that a concept names itself: a list of prompts for all its samples."""
-        names = [name for _, name in self._path_names if name.startswith("concept.")]
-        values = [_field(self._collector.concepts[concept], name) for name in names]
-        return shared_state([str(value) for value in values if value])
+        """The state of the files that a concept names itself, of prompts or of tags, for all its samples."""
+        read_anyway = {name for _, name in self._path_names}
+        paths = []
+        for name in self._concept_names:
+            value = _field(self._collector.concepts[concept], name)
+            if value and isinstance(value, str) and (name in read_anyway or os.path.isfile(value)):  # noqa: PTH113
+                paths.append(value)
+        return shared_state(paths)
 
     # What is to be known
 
@@ -189,7 +196,7 @@ class KnownSamples:
         known = self._unchanged() if digest == self._digest else {}
         times = self._store.folder_times(values)  # before the entries are looked at
         is_settled = times.items() <= self._known().folder_times.items()
-        if is_settled and known and self._says_all_of(values):
+        if is_settled and known and len(known) == len(self._rows) and self._says_all_of(values):
             return
         by_index: dict[int, dict[int, str]] = {}
         for (index, number), key in keys.items():
@@ -203,11 +210,12 @@ class KnownSamples:
         entries: dict[str, tuple[int, str]] = {}
         for index, origin in enumerate(self._collector.origins):
             before = known[index].keys if index in known else {}
-            row = SampleRow(origin.name, origin.chunk, "", before | by_index.get(index, {}))
+            count = self._collector.count_at(index)
+            row = SampleRow(origin.name, origin.chunk, "", count, before | by_index.get(index, {}))
             if not row.keys or not is_carried(origin.name):
                 continue
             if index in known:
-                row.state = known[index].state
+                row.state, row.count = known[index].state, known[index].count
             elif not self._reads_only_its_own(index):
                 row.state = _READS_OTHERS
             else:

@@ -27,7 +27,7 @@ class NeededEntries:
         self._read_concept = read_concept
         self._owner = ""
         self._noted: set[str] = set()
-        self._names: dict[int, str] = {}
+        self._names: dict[int, tuple[Any, str]] = {}
 
     def note(self, needed: Mapping[str, int], samples: Iterable[int]) -> None:
         """Note keys, each with a sample of it. `samples` are all there are: the concepts that the cache is over."""
@@ -45,10 +45,11 @@ class NeededEntries:
 
     def _name(self, index: int) -> str:
         concept = self._read_concept(index)
-        name = self._names.get(id(concept))  # all samples of a concept have the same object
-        if name is None:
-            name = self._names[id(concept)] = str(_field(concept, "name") or Path(str(_field(concept, "path"))).name)
-        return name
+        known = self._names.get(id(concept))  # all samples of a concept have the same object
+        if known is None:
+            name = str(_field(concept, "name") or Path(str(_field(concept, "path"))).name)
+            known = self._names[id(concept)] = concept, name  # kept with it, so that its id stays its own
+        return known[1]
 
 
 def _field(concept: Any, name: str) -> Any:

@@ -24,7 +24,9 @@ MANIFEST_SUFFIX: Final = ".json"
 KEPT: Final = 16
 """So many of a store's manifests stay, the latest: each belongs to one set of settings."""
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+# Of one file.
+_MOST_SAMPLES: Final = 1_000_000
 _IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
 _FORBIDDEN: Final = re.compile(r"[\0\\]|^/|^[A-Za-z]:|(^|/)\.{1,2}(/|$)|//")
 
@@ -41,6 +43,8 @@ class SampleRow:
         Which of the file's samples it is, from 0.
     state:
         Of the file and of those that go by its name; "" when it was not to be relied on.
+    count:
+        How many samples its file gives.
     keys:
         Its entries, by number: of each variation in turn those of its parts.
     """
@@ -48,6 +52,7 @@ class SampleRow:
     name: str
     chunk: int
     state: str
+    count: int
     keys: dict[int, str]
 
 
@@ -88,17 +93,24 @@ class Manifest:
     def joined(self, other: Manifest) -> Manifest:
         """These samples with the entries that `other` has of them too, and those that only it has.
 
-        Other concepts are other settings: then nothing is taken over.
+        Other concepts are other settings: then nothing is taken over. Of a sample whose files here are not those that
+        `other` knows, these entries stay, unless they were carried here too: then the later ones count.
         """
         if len(other.concepts) != len(self.concepts):
             return self
-        concepts = []
-        for own, others in zip(self.concepts, other.concepts, strict=True):
-            rows = {(row.name, row.chunk): row for row in own}
+        concepts, digests = [], []
+        for number, others in enumerate(other.concepts):
+            rows = {(row.name, row.chunk): row for row in self.concepts[number]}
             for row in others:
-                rows.setdefault((row.name, row.chunk), row).keys.update(row.keys)
+                own = rows.setdefault((row.name, row.chunk), row)
+                if own.state == row.state:
+                    own.keys = row.keys | own.keys
+                elif self.carried[number]:
+                    rows[row.name, row.chunk] = row
             concepts.append(list(rows.values()))
-        return replace(self, concepts=concepts, labels=other.labels, carried=other.carried)
+            # Not all rows are of the folder that it was made of.
+            digests.append("" if others else self.digests[number])
+        return replace(self, concepts=concepts, digests=digests, labels=other.labels, carried=other.carried)
 
     def to_bytes(self) -> bytes:
         """A line with a checksum, and JSON."""
@@ -115,6 +127,7 @@ class Manifest:
                     "names": [row.name for row in rows],
                     "chunks": [row.chunk for row in rows],
                     "states": [row.state for row in rows],
+                    "counts": [row.count for row in rows],
                     "keys": {str(number): [row.keys.get(number, "") for row in rows] for number in numbers},
                 }
             )
@@ -135,11 +148,10 @@ class Manifest:
 
 def parse_manifest(data: bytes) -> Manifest:
     """Read what `Manifest.to_bytes` wrote. Raises ValueError for anything else, as far as a checksum can tell."""
-    checksum, _, body = data.partition(b"\n")
-    if xxhash.xxh3_128_hexdigest(body).encode("ascii") != checksum:
+    if not _is_whole(data):
         raise ValueError("its checksum is not that of its content")
     try:
-        content = json.loads(body)
+        content = json.loads(data.partition(b"\n")[2])
         if content["format"] != _FORMAT:
             raise ValueError(f"it has format {content['format']!r}")
         listed = content["entries"]
@@ -170,6 +182,7 @@ def from_elsewhere(data: bytes) -> Manifest:
         [row.state for row in rows] + manifest.digests + manifest.extras + manifest.labels + [manifest.quarantine], str
     )
     _all([number for row in rows for number in (row.chunk, *row.keys)], int, lambda number: number >= 0)
+    _all([row.count for row in rows], int, lambda count: 1 <= count <= _MOST_SAMPLES)
     _all([key for row in rows for key in row.keys.values()], str, KEY.fullmatch)
     return Manifest(
         manifest.concepts,
@@ -211,8 +224,13 @@ def manifest_files(folder: Path) -> list[Path]:
 
 
 def unsound_manifests(folder: Path) -> list[Path]:
-    """Those that cannot be read, or are not whole."""
-    return [path for path in manifest_files(folder) if read_manifest(folder, path.stem) is None]
+    """Those that are not whole. What cannot be read just now, or has another format, is none of them."""
+    found = []
+    for path in manifest_files(folder):
+        with contextlib.suppress(OSError):
+            if not _is_whole(path.read_bytes()):
+                found.append(path)
+    return found
 
 
 def was_carried(cache_folder: Path) -> bool:
@@ -234,6 +252,11 @@ def is_identity(text: str) -> bool:
     return _IDENTITY.fullmatch(text) is not None
 
 
+def _is_whole(data: bytes) -> bool:
+    checksum, _, body = data.partition(b"\n")
+    return xxhash.xxh3_128_hexdigest(body).encode("ascii") == checksum
+
+
 def _path(folder: Path, identity: str) -> Path:
     if not is_identity(identity):
         raise ValueError(f"{identity!r} is no identity: 32 lower-case hex digits")
@@ -241,8 +264,8 @@ def _path(folder: Path, identity: str) -> Path:
 
 
 def _rows(concept: dict[str, Any]) -> list[SampleRow]:
-    columns = (concept[name] for name in ("names", "chunks", "states"))
-    rows = [SampleRow(name, chunk, state, {}) for name, chunk, state in zip(*columns, strict=True)]
+    columns = (concept[name] for name in ("names", "chunks", "states", "counts"))
+    rows = [SampleRow(name, chunk, state, count, {}) for name, chunk, state, count in zip(*columns, strict=True)]
     for text, keys in concept["keys"].items():
         number = int(text)
         for row, key in zip(rows, keys, strict=True):

@@ -69,7 +69,8 @@ def problems_on_disk(layout: Layout, keys: Iterable[str], on_progress: Callable[
         if not path.exists():
             problems.append(_problem(path, "its file is gone", "it is made again by itself"))
     for path in unsound_manifests(layout.manifests):
-        problems.append(_problem(path, "this list of samples is damaged", "it is made again by itself"))
+        fix = "it is made again by itself; where the clips are not here, import the cache again"
+        problems.append(_problem(path, "this list of samples is damaged", fix))
     return problems
 
 

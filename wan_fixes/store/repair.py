@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from wan_fixes.errors import EntryError
 from wan_fixes.store.manifest import unsound_manifests
 from wan_fixes.store.samples import SampleStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ def repair(store: SampleStore, on_progress: Callable[[int], None] = lambda _: No
             discarded.append(problem)
     store.rebuild_index()
     old_indexes = [path for path in store.folder.glob("index.sqlite*.set-aside-*") if path.is_file()]
-    for path in (*old_indexes, *lists):
+    gone = [len([path for path in paths if _removed(path)]) for paths in (old_indexes, lists)]
+    return Repaired(tuple(discarded), tuple(left), *gone)
+
+
+def _removed(path: Path) -> bool:
+    try:
         path.unlink(missing_ok=True)
-    return Repaired(tuple(discarded), tuple(left), len(old_indexes), len(lists))
+    except OSError as error:  # open in another program, on Windows
+        logger.warning("%s cannot be deleted: %s", path, error)
+        return False
+    return True
