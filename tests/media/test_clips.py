@@ -39,7 +39,8 @@ def test_a_number_survives_a_crop_of_an_eighth_off_the_shorter_side(number, crop
 def test_a_turned_or_mirrored_number_is_never_read_as_another(number, size, turns, mirror):
     picture = np.rot90(paint_frame(number, width=size[0], height=size[1]), turns)
     seen = read_frame_number(picture[:, ::-1] if mirror else picture)
-    assert seen == (number if turns == 0 and not mirror else None)
+    is_upright = turns == 0 and not mirror
+    assert seen == number or (seen is None and not is_upright)  # 147 mirrored along its diagonal may be read: it is 147
 
 
 @given(number=numbers)
