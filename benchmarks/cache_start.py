@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cache import timed
+
 ROUNDS = 3
 WHOSE = ("ours", "stock")
 
@@ -111,7 +113,7 @@ def run_start(folder: Path, cache: Path, whose: str) -> None:
             if kind.__module__.startswith("wan_fixes.") or kind.__name__ in stock_names():
                 replaced.add(kind.__name__)
             module.start = _clocked(module.start, kind.__name__, seconds)
-    epochs = [_timed(pipeline.start_next_epoch) for _ in range(2)]
+    epochs = [timed(pipeline.start_next_epoch) for _ in range(2)]
     context.close()
     figures = {"modules": seconds, "replaced": sorted(replaced), "epochs": epochs}
     sys.stdout.write(json.dumps(figures) + "\n")
@@ -130,18 +132,12 @@ def _clocked(start: Callable[..., None], name: str, seconds: dict[str, float]) -
 
     def work(*arguments: Any) -> None:
         nonlocal is_first
-        spent = _timed(start, *arguments)
+        spent = timed(start, *arguments)
         if is_first:
             seconds[name] = seconds.get(name, 0.0) + spent
         is_first = False
 
     return work
-
-
-def _timed(work: Callable[..., Any], *arguments: Any) -> float:
-    started = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - started
 
 
 def starts(counts: list[int], top: Path) -> Any:

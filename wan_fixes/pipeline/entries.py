@@ -58,6 +58,7 @@ class Entries:
         self._read_item = read_item
         self._path_of = path_of
         self._owner = owner
+        self._folder = str(store.root.parent)
         self._lock = threading.Lock()
         self.counts = CacheCounts()
         self.without_room: set[str] = set()
@@ -125,7 +126,7 @@ class Entries:
         damaged, asked = self.counts.found_damaged(count)
         if damaged >= MANY_DAMAGED and damaged >= MANY_DAMAGED_SHARE * asked:
             self._context.warn(
-                str(self._store.root.parent),
+                self._folder,
                 "many entries of the cache are damaged: they are made again",
                 "check the drive that the cache is on; `wan cache verify` names what else is damaged",
                 self._owner,
@@ -147,7 +148,7 @@ class Entries:
                 raise
             self.without_room.add(key)
             self._context.warn(
-                error.path or str(self._store.root.parent),
+                error.path or self._folder,
                 f"not all samples are cached: {error.reason}; the others are encoded anew each time",
                 error.fix,
                 self._owner,
@@ -162,7 +163,7 @@ class Entries:
         try:
             self._write(key, item, index)
         except CriticalError as error:
-            where = error.path or str(self._store.root.parent)
+            where = error.path or self._folder
             self._context.warn(where, f"a sample is not cached: {error.reason}", error.fix, self._owner)
         return item
 

@@ -20,7 +20,15 @@ from wan_fixes.pipeline.fingerprint import describe, is_pure, wiring_of
 from wan_fixes.pipeline.origins import Origin, shared_state, stem_of
 from wan_fixes.pipeline.quiet_gc import quiet_gc
 from wan_fixes.pipeline.sample_keys import SampleKeys
-from wan_fixes.pipeline.upstream import all_producers, collector, from_collector, input_names, reorders, unwrap
+from wan_fixes.pipeline.upstream import (
+    all_producers,
+    collector,
+    field_of,
+    from_collector,
+    input_names,
+    reorders,
+    unwrap,
+)
 from wan_fixes.store import SampleStore, make_key
 from wan_fixes.store.manifest import Manifest, SampleRow, is_carried
 
@@ -177,7 +185,7 @@ class KnownSamples:
         read_anyway = {name for _, name in self._path_names}
         paths = []
         for name in self._concept_names:
-            value = _field(self._collector.concepts[concept], name)
+            value = field_of({"concept": self._collector.concepts[concept]}, name.split("."))
             if value and isinstance(value, str) and (name in read_anyway or os.path.isfile(value)):  # noqa: PTH113
                 paths.append(value)
         return shared_state(paths)
@@ -196,7 +204,7 @@ class KnownSamples:
         known = self._unchanged() if digest == self._digest else {}
         times = self._store.folder_times(values)  # before the entries are looked at
         is_settled = times.items() <= self._known().folder_times.items()
-        if is_settled and known and len(known) == len(self._rows) and self._says_all_of(values):
+        if is_settled and self._says_all_of(values, known):
             return
         by_index: dict[int, dict[int, str]] = {}
         for (index, number), key in keys.items():
@@ -232,22 +240,28 @@ class KnownSamples:
         self._write(Manifest(concepts, digests, extras, labels, carried, entries, digest, times))
         self._same, self._digest = same, digest
 
-    def _says_all_of(self, values: Mapping[str, str]) -> bool:
-        """Whether the last list has all these entries, and every folder is as it was when that was written."""
+    def _says_all_of(self, values: Mapping[str, str], known: Mapping[int, SampleRow]) -> bool:
+        """Whether the last list has all these entries, none of its samples is new or gone, and every folder is as then.
+
+        It is asked at each start, before anything is compared sample by sample.
+        """
         is_there = self._collector.is_there
-        return values.keys() <= self._known().entries.keys() and all(
-            self._is_whole(number) or not is_there(number) for number in range(len(self._known().concepts))
+        return (
+            bool(known)
+            and len(known) == len(self._rows)
+            and values.keys() <= self._known().entries.keys()
+            and all(self._is_whole(number) or not is_there(number) for number in range(len(self._known().concepts)))
         )
 
     def _extra(self, concept: int) -> str:
-        known = self._known().extras
-        is_there = self._collector.is_there(concept) or concept >= len(known)
-        return self._shared(concept) if is_there else known[concept]
+        return self._shared(concept) if self._is_told(concept) else self._known().extras[concept]
 
     def _digest_of(self, concept: int) -> str:
-        known = self._known().digests
-        is_there = self._collector.is_there(concept) or concept >= len(known)
-        return self._collector.digest(concept) if is_there else known[concept]
+        return self._collector.digest(concept) if self._is_told(concept) else self._known().digests[concept]
+
+    def _is_told(self, concept: int) -> bool:
+        """Whether a concept's own files tell what is to be known of it; else the last list does."""
+        return self._collector.is_there(concept) or concept >= len(self._known().concepts)
 
     def _differs(self, keys: Mapping[int, dict[int, str]], known: Mapping[int, SampleRow]) -> bool:
         origins = self._collector.origins
@@ -308,10 +322,3 @@ def _reads_file(module: Any) -> bool:
 
 def _label(concept: Mapping[str, Any]) -> str:
     return str(concept.get("name") or PurePath(str(concept.get("path"))).name)
-
-
-def _field(concept: Mapping[str, Any], name: str) -> Any:
-    value: Any = {"concept": concept}
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value

@@ -36,10 +36,14 @@ logger = logging.getLogger(__name__)
 
 # Modules that put samples in order and leave samples out: they recover by themselves, and a guard would hide
 # from the engine what they tell it (their lengths change). The output module is found by its name.
-SINKS = (ValidatedDiskCache, SafeVariationSorting, SafeAspectBatchSorting, SafeInlineAspectBatchSorting)
-
 # The collector is asked by every module that reads a concept's setting, of each sample, and gives what it has listed.
-UNGUARDED = (ValidatedCollectPaths, *SINKS)
+UNGUARDED = (
+    ValidatedCollectPaths,
+    ValidatedDiskCache,
+    SafeVariationSorting,
+    SafeAspectBatchSorting,
+    SafeInlineAspectBatchSorting,
+)
 
 # The engine asks modules of these kinds alone for items.
 RUNNABLE = (RandomAccessPipelineModule, SingleVariationRandomAccessPipelineModule, SerialPipelineModule)

@@ -18,9 +18,8 @@ from wan_fixes.store import make_key
 
 @dataclass(slots=True)
 class _Part:
-    """Names that share an entry, and how they are made."""
+    """How the names are made that share an entry."""
 
-    names: list[str]
     recipe: Recipe
     settings: SettingsKeys
     shared: str = ""
@@ -45,10 +44,7 @@ class SampleKeys:
         self._context = context
         self.parts = split_by_purpose(modules, at, cached_names)
         recipes = [read_recipe(modules, at, names) for names in self.parts]
-        self._parts = [
-            _Part(names, recipe, SettingsKeys(recipe.setting_names))
-            for names, recipe in zip(self.parts, recipes, strict=True)
-        ]
+        self._parts = [_Part(recipe, SettingsKeys(recipe.setting_names)) for recipe in recipes]
         self._collector = collector(modules, at)
         places = {place for recipe in recipes for place in (*recipe.files, *recipe.values)} | {(at, "concept")}
         self._collected = {place: from_collector(modules, *place) for place in places}
@@ -57,7 +53,7 @@ class SampleKeys:
     def shared(self, part: int) -> str:
         """What all keys of a part have in common; the first time the encoders' weights are hashed."""
         its = self._parts[part]
-        its.shared = its.shared or make_key(its.recipe.key_parts(its.names))
+        its.shared = its.shared or make_key(its.recipe.key_parts(self.parts[part]))
         return its.shared
 
     def of(self, index: int, variation: int, part: int) -> str:

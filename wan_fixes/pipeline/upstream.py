@@ -86,19 +86,17 @@ def from_collector(modules: list[Any], before: int, name: str) -> Callable[[int]
         return None
     inner = unwrap(modules[nearest])
     item, *fields = name.split(".")
-    read_item: Callable[[int], Any] = lambda index: inner.get_item(0, index)[item]  # noqa: E731
-    if item == inner.concept_out_name:
-        read_item = getattr(inner, "concept_at", read_item)
-    if not fields:
-        return read_item
+    concept_at: Callable[[int], Any] | None = getattr(inner, "concept_at", None)
+    if item == inner.concept_out_name and concept_at is not None:
+        return (lambda index: field_of(concept_at(index), fields)) if fields else concept_at
+    return lambda index: field_of(inner.get_item(0, index)[item], fields)
 
-    def read(index: int) -> Any:
-        value = read_item(index)
-        for field in fields:
-            value = value.get(field) if isinstance(value, Mapping) else None
-        return value
 
-    return read
+def field_of(value: Any, fields: Iterable[str]) -> Any:
+    """What lies at the end of these keys, one in the other; None where they lead nowhere."""
+    for field in fields:
+        value = value.get(field) if isinstance(value, Mapping) else None
+    return value
 
 
 def sample_path_name(modules: list[Any], before: int) -> str | None:

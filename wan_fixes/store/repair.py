@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wan_fixes.errors import EntryError
-from wan_fixes.store.manifest import unsound_manifests
 from wan_fixes.store.samples import SampleStore
 
 logger = logging.getLogger(__name__)
@@ -36,10 +35,11 @@ def repair(store: SampleStore, on_progress: Callable[[int], None] = lambda _: No
     """
     discarded: list[EntryError] = []
     left: list[EntryError] = []
-    lists = unsound_manifests(store.manifests_folder)
+    lists: list[Path] = []
     for problem in store.verify(on_progress):
         path = Path(problem.path or "")
-        if path in lists:
+        if path.parent == store.manifests_folder:
+            lists.append(path)
             continue
         key = store.key_at(path)
         if key is None:
