@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wan_fixes.errors import CriticalError, UserError
 from wan_fixes.store import SampleStore
 from wan_fixes.store.archive import ImportResult, export, import_
-from wan_fixes.store.manifest import Manifest, SampleRow
+from wan_fixes.store.manifest import Manifest, SampleRow, Samples
 
 from .samples_made_up import item_of, key_of, same
 from .test_kills import busy, check_all
@@ -346,13 +346,13 @@ IDENTITY = "0123456789abcdef" * 2
 
 def listed(*names: str, key: int = 0, state: str = "as it was") -> Manifest:
     rows = [SampleRow(name, 0, state, 1, {0: key_of(key)}) for name in names]
-    return Manifest([rows], [""], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
+    return Manifest([Samples.of(rows)], [""], [""], ["cats"], [False], {key_of(key): (1, "{}")}, "", {"00": 1})
 
 
 def names_in(root: Path) -> list[str]:
     with SampleStore(root) as store:
         found = store.read_manifest(IDENTITY)
-    return [] if found is None else [row.name for row in found.concepts[0]]
+    return [] if found is None else found.concepts[0].names
 
 
 def test_lists_of_samples_travel_and_tell_nothing_of_entries(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_lists_of_samples_travel_and_tell_nothing_of_entries(tmp_path: Path) -> 
     with SampleStore(tmp_path / "there" / "image/samples") as store:
         found = store.read_manifest(IDENTITY)
     assert found is not None
-    assert [row.name for row in found.concepts[0]] == ["a.mp4", "deep/b.mp4"]
+    assert found.concepts[0].names == ["a.mp4", "deep/b.mp4"]
     assert (found.labels, found.carried, found.entries, found.folder_times) == (["cats"], [True], {}, {})
 
 
@@ -379,7 +379,7 @@ def test_a_list_that_is_there_keeps_its_samples_and_gets_the_others(tmp_path: Pa
     with SampleStore(tmp_path / "there" / "samples") as store:
         found = store.read_manifest(IDENTITY)
     assert found is not None
-    assert {row.name: row.state for row in found.concepts[0]} == {
+    assert dict(zip(found.concepts[0].names, found.concepts[0].states, strict=True)) == {
         "a.mp4": "as it was",
         "b.mp4": "as it is here",
         "c.mp4": "as it is here",
@@ -418,7 +418,7 @@ def test_a_list_that_leads_out_of_its_folder_is_refused(tmp_path: Path, name: st
         lambda data: signed(data, b'"chunks":[0]', b'"chunks":[]'),
         lambda data: signed(data, b'"chunks":[0]', b'"chunks":[-1]'),
         lambda data: signed(data, key_of(0).encode(), b"../../x"),
-        lambda data: signed(data, b'"format":2', b'"format":1'),
+        lambda data: signed(data, b'"format":3', b'"format":2'),
         lambda data: signed(data, data.partition(b"\n")[2], b"[" * 100_000),
         lambda data: signed(data, data.partition(b"\n")[2], b"null"),
     ],

@@ -64,6 +64,8 @@ def scan_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> Sc
     file, what a link doesn't find, and folders that can't be read are reported as problems; nothing is opened.
     """
     files: list[tuple[str, FileState]] = []
+    # Windows keeps no file ids in its folders, and updates sizes and times there when it likes.
+    status_of = os.stat if os.name == "nt" else os.DirEntry.stat
     problems: list[tuple[str, str]] = []
     entered: set[object] = set()
     waiting = deque([os.fspath(Path(folder))])
@@ -82,7 +84,7 @@ def scan_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> Sc
             continue
         for entry in entries:
             try:
-                status = _status(entry)
+                status = status_of(entry)
             except OSError as error:
                 problems.append((entry.path, why_no_status(entry.path, error).reason))
                 continue
@@ -99,11 +101,6 @@ def scan_folder(folder: str | os.PathLike[str], *, recursive: bool = True) -> Sc
         [state for _, state in files],
         [(Path(path), reason) for path, reason in sorted(problems, key=_sort_key)],
     )
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result:
-    # Windows keeps no file ids in its folders, and updates sizes and times there when it likes.
-    return os.stat(entry.path) if os.name == "nt" else entry.stat()  # noqa: PTH116
 
 
 def _identity(folder: Path) -> object:

@@ -17,13 +17,6 @@ logger = logging.getLogger(__name__)
 LOSS_WEIGHT = "loss_weight"
 
 
-class Slot(NamedTuple):
-    """One place in a batch: the sample that stands there, and whether it only fills the place."""
-
-    sample: int
-    is_placeholder: bool
-
-
 class _Waiting(NamedTuple):
     """A sample in a bucket that is not full yet; not loaded while an epoch is replayed."""
 
@@ -96,7 +89,9 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         self.names = names
         self.batch_size = batch_size
         self.context = context
-        self._order: list[Slot] = []
+        self._order: list[int] = []
+        #: The places in it that are only filled, with a sample that has another one.
+        self._fills: set[int] = set()
         self._bucket_of: dict[int, list[int]] = {}
 
     def init(self, pipeline: Any, base_seed: int, module_index: int, state: Any) -> None:
@@ -116,7 +111,7 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         self.context.open_epoch(variation)
         self.context.roster.close_epoch()  # from here on an index means one sample, also for those that fail now
         buckets = self._buckets()
-        self._order = self._shuffle(buckets)
+        self._shuffle(buckets)
         if not self._order:
             check_empty_epoch(self.context, self.batch_size, sum(map(len, buckets.values())))
 
@@ -143,7 +138,7 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         return [None] * self._get_previous_length(self.resolution_in_name)
 
     @quiet_gc()
-    def _shuffle(self, buckets: dict[Any, list[int]]) -> list[Slot]:
+    def _shuffle(self, buckets: dict[Any, list[int]]) -> None:
         rand = self._get_rand(self.current_variation)
         pads = self.context.settings.incomplete_batches == "pad" and can_carry_weight(self.names)
         batches = []
@@ -154,26 +149,29 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
         for members in buckets.values():
             rand.shuffle(members)
 
-        order = []
+        order: list[int] = []
+        fills: set[int] = set()
         for resolution, number in batches:
             members = buckets[resolution]
             batch = members[number * self.batch_size : (number + 1) * self.batch_size]
-            order += [Slot(index, False) for index in batch]
-            # The fill comes from the front of the bucket, so that a bucket of one still makes a batch.
-            order += [Slot(members[i % len(members)], True) for i in range(self.batch_size - len(batch))]
+            order += batch
+            missing = self.batch_size - len(batch)
+            if missing:
+                fills.update(range(len(order), len(order) + missing))
+                # From the front of the bucket, so that a bucket of one still makes a batch.
+                order += [members[i % len(members)] for i in range(missing)]
         self._bucket_of = {index: members for members in buckets.values() for index in members}
-        placeholders = sum(slot.is_placeholder for slot in order)
-        dropped = sum(map(len, buckets.values())) - (len(order) - placeholders)
-        report_incomplete(self.context, self.batch_size, placeholders, dropped)
-        return order
+        dropped = sum(map(len, buckets.values())) - (len(order) - len(fills))
+        report_incomplete(self.context, self.batch_size, len(fills), dropped)
+        self._order, self._fills = order, fills
 
     def get_item(self, index: int, requested_name: str | None = None) -> dict[str, Any]:
-        slot = self._order[index]
+        sample = self._order[index]
         try:
-            item = self._read(slot.sample)
-            return as_placeholder(item) if slot.is_placeholder else item
+            item = self._read(sample)
+            return as_placeholder(item) if index in self._fills else item
         except SampleError as error:
-            return self._substitute(slot.sample, error)
+            return self._substitute(sample, error)
 
     def _read(self, index: int) -> dict[str, Any]:
         return {name: self._get_previous_item(self.current_variation, name, index) for name in self.names}
@@ -192,7 +190,7 @@ class SafeAspectBatchSorting(PipelineModule, SingleVariationRandomAccessPipeline
                 module=type(self).__name__,
             ) from error
         siblings = self._bucket_of[failed]
-        for sibling in (*siblings, *(slot.sample for slot in self._order if slot.sample not in siblings)):
+        for sibling in (*siblings, *(sample for sample in self._order if sample not in siblings)):
             if sibling == failed:
                 continue
             try:

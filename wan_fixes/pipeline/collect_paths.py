@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self._paths: list[str] = []
         self._origins: list[Origin] = []
         self._concepts: list[dict[str, Any]] = []
+        self._concept_of: list[dict[str, Any]] = []  # of each sample; always this one list
         self._listings: list[Listing] = []
         self._missing: set[int] = set()
         #: Of files that are listed several times, how often.
@@ -86,9 +88,10 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         """Where each sample comes from."""
         return self._origins
 
-    def concept_at(self, index: int) -> dict[str, Any]:
-        """A sample's concept."""
-        return self._concepts[self._origins[index].concept]
+    @property
+    def concept_at(self) -> Callable[[int], dict[str, Any]]:
+        """Gives a sample's concept. No method of this class: 100,000 samples are asked for it five times each."""
+        return self._concept_of.__getitem__
 
     def state_at(self, index: int) -> str:
         """The state of a sample's files (see `Listing`); "" where its concept's folder is not there."""
@@ -130,12 +133,13 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
     def start(self, variation: int) -> None:
         known = known_samples(self.pipeline.modules)
         self._list_concepts(variation, known)
-        files = len({origin[:2] for origin in self._origins})
+        files = len(set(self._paths))
         self.context.event("paths_collected", f"found {files} files to train on", files=files)
         if self._chunks_in is not None:
             self._repeat(variation, self._chunks_in, known)
             samples = len(self._paths)
             self.context.event("clips_chunked", f"{files} files give {samples} samples", files=files, samples=samples)
+        self._concept_of[:] = [self._concepts[number] for number, _, _ in self._origins]
 
     def _repeat(self, variation: int, chunks_in: Callable[[int, str], int], known: list[KnownSamples]) -> None:
         """List each file once for each of its chunks; one that can't be measured once: what reads it says why."""
@@ -176,9 +180,13 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self._listings.append(Listing(result))
         number = len(self._concepts) - 1
         below = len(os.path.join(Path(folder), ""))  # noqa: PTH118 - its separator too, where the folder brings none
-        wanted = [path for path in result.paths if self._is_wanted(path)]
+        # A folder's name with a dot in it is no extension.
+        wanted = [path for path in result.paths if path[path.rfind(".") :].lower() in self.extensions]
+        if self.include_postfix or self.exclude_postfix:
+            wanted = list(filter(self._has_wanted_ending, wanted))
         self._paths += wanted
-        self._origins += [Origin(number, path[below:].replace(os.sep, "/"), 0) for path in wanted]
+        names = (path[below:].replace(os.sep, "/") for path in wanted)
+        self._origins += map(Origin, repeat(number), names, repeat(0))
         return len(wanted)
 
     def _take_known(self, folder: str, known: list[KnownSamples]) -> int:
@@ -198,10 +206,8 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
             self.context.event("sources_missing", message, folder=folder, samples=len(listed))
         return len(listed)
 
-    def _is_wanted(self, path: str) -> bool:
-        stem, dot, extension = path.rpartition(".")
-        if (dot + extension).lower() not in self.extensions:  # a folder's name with a dot in it is none of them
-            return False
+    def _has_wanted_ending(self, path: str) -> bool:
+        stem = path.rpartition(".")[0]
         return (not self.include_postfix or stem.endswith(self.include_postfix)) and not (
             self.exclude_postfix and stem.endswith(self.exclude_postfix)
         )

@@ -7,6 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from wan_fixes.store.values import values_from_json
 
 logger = logging.getLogger(__name__)
 
-Wanted = dict[str, list[tuple[int, int]]]
-"""For each key the (input index, number) pairs of which it is: `_number` counts the entries of a sample."""
+Place = tuple[int, int]
+"""An input index, and the number of an entry among those of the sample, as `_number` counts them."""
 
 
 class ValidatedDiskCache(DiskCache):
@@ -139,13 +140,14 @@ class ValidatedDiskCache(DiskCache):
         while planned is not self._current_plan():  # without the samples that failed, others may come round
             planned = self._current_plan()
             wanted = self._wanted(out_variation, keys)
-            self._note_needed(wanted)
-            small |= self._provide(wanted)
-            keys |= wanted.keys()
+            self._note_needed(*wanted)
+            small |= self._provide(*wanted)
+            keys.update(wanted[1])
         self._small = small
         if self.context.fills_cache:
-            present = {pair: key for pair, key in self._keys.items() if not self.context.roster.is_dropped(pair[0])}
-            self.known_samples.remember(present, small)
+            dropped = self.context.roster.dropped()
+            present = {place: key for place, key in self._keys.items() if place[0] not in dropped}
+            self.known_samples.remember(present if dropped else self._keys, small)
         if self._groups and any(group.indices for group in self._groups) and not len(planned):
             self._refuse_empty_epoch()
 
@@ -246,40 +248,48 @@ class ValidatedDiskCache(DiskCache):
         return self._plan
 
     @quiet_gc()
-    def _wanted(self, epoch: int, without: set[str]) -> Wanted:
-        """What this epoch needs: samples with one content share a key."""
-        wanted: Wanted = {}
-        known = self._keys.get
-        parts = range(len(self._parts))
-        for index, variation in self._current_plan().needed(epoch):
-            places = [(index, self._number(variation, part)) for part in parts]
+    def _wanted(self, epoch: int, without: set[str]) -> tuple[list[Place], list[str]]:
+        """What this epoch needs: places, and the key of each. Samples with one content share a key."""
+        count = len(self._parts)
+        needed = self._current_plan().needed(epoch)
+        places = [(index, variation * count + part) for index, variation in needed for part in range(count)]
+        if not all(map(self._keys.get, places)):
+            places = self._with_keys(places)
+        keys = [self._keys[place] for place in places]
+        if without:
+            is_new = [key not in without for key in keys]
+            places, keys = list(compress(places, is_new)), list(compress(keys, is_new))
+        return places, keys
+
+    def _with_keys(self, places: list[Place]) -> list[Place]:
+        """Find the keys of places; returns them without those of samples that cannot be read."""
+        unreadable = set()
+        for index, number in places:
             try:
-                keys = [known(place) or self._key(index, variation, part) for part, place in enumerate(places)]
+                if index not in unreadable:
+                    self._key(index, number)
             except SampleError as error:
                 self._skip(index, error)
-                continue
-            for key, place in zip(keys, places, strict=True):
-                if key not in without:
-                    wanted.setdefault(key, []).append(place)
-        return wanted
+                unreadable.add(index)
+        return [place for place in places if place[0] not in unreadable]
 
     @quiet_gc()
-    def _note_needed(self, wanted: Wanted) -> None:
+    def _note_needed(self, places: list[Place], keys: list[str]) -> None:
         """Before anything is made: an interrupted caching has said what it is for."""
         if self.context.fills_cache:
             samples = (index for group in self._groups or () for index in group.indices)
-            self._needed.note({key: pairs[0][0] for key, pairs in wanted.items()}, samples)
+            self._needed.note(keys, [index for index, _ in places], samples)
 
     def _number(self, variation: int, part: int) -> int:
         """Which of a sample's entries it is: of each variation in turn those of its parts."""
         return variation * len(self._parts) + part
 
-    def _key(self, index: int, variation: int, part: int) -> str:
+    def _key(self, index: int, number: int) -> str:
         """The key of an entry. Raises ``SampleError`` when what it hangs on cannot be read."""
-        place = index, self._number(variation, part)
+        place = index, number
         if place not in self._keys:
             try:
-                self._keys[place] = self._sample_keys.of(index, variation, part)
+                self._keys[place] = self._sample_keys.of(index, *divmod(number, len(self._parts)))
             except (SampleError, UserError, CriticalError):
                 raise
             except Exception as error:
@@ -289,7 +299,7 @@ class ValidatedDiskCache(DiskCache):
     def _part(self, index: int, variation: int, part: int, requested_name: str | None) -> dict[str, Any]:
         """The items of one part of a sample, or as many of them as are at hand with the one that is asked for."""
         # A sample that failed in a cache behind this one may have moved others to a variation not made yet.
-        key = self._key(index, variation, part)
+        key = self._key(index, self._number(variation, part))
         if key in self._entries.without_room and requested_name is not None:
             return self._to_device(self._entries.encode(index, variation, [requested_name]))
         small = values_from_json(self._small[key]) if key in self._small else {}
@@ -297,12 +307,17 @@ class ValidatedDiskCache(DiskCache):
             return small
         return self._to_device(self._entries.read(key, index, variation, self._parts[part]))
 
-    def _provide(self, wanted: Wanted) -> dict[str, str]:
+    def _provide(self, places: list[Place], keys: list[str]) -> dict[str, str]:
         """Make what the store lacks. The plain values of all that it has then, as JSON."""
-        there = self._there(list(wanted))
-        missing = [Job(key, pairs) for key, pairs in wanted.items() if key not in there]
-        misses = sum(len(job.samples) for job in missing)
-        hits = sum(map(len, wanted.values())) - misses
+        wanted = list(dict.fromkeys(keys))
+        there = self._there(wanted)
+        lacking: dict[str, list[Place]] = {}
+        for key, place in zip(keys, places, strict=True):
+            if key not in there:
+                lacking.setdefault(key, []).append(place)
+        missing = [Job(*job) for job in lacking.items()]
+        misses = sum(map(len, lacking.values()))
+        hits = len(places) - misses
         self._entries.counts.asked(hits, misses)
         self.context.metrics.count("cache_hits", hits)
         self.context.metrics.count("cache_misses", misses)
@@ -317,7 +332,8 @@ class ValidatedDiskCache(DiskCache):
     def _there(self, keys: list[str]) -> dict[str, str]:
         """The plain values, as JSON, of those entries that are there: as they are known, or as the store says."""
         there = self.known_samples.present(keys)
-        return there | self._entries.present([key for key in keys if key not in there])
+        there |= self._entries.present([key for key in keys if key not in there])
+        return there
 
     def _leave_out(self, missing: list[Job]) -> None:
         """Where another process fills the cache: for this epoch, since that one may make the samples in a later one."""
@@ -370,7 +386,7 @@ class ValidatedDiskCache(DiskCache):
         variation, part = divmod(number, len(self._parts))
         return self._entries.make(key, index, variation, self._parts[part], patience)
 
-    def _announce(self, file: str, places: list[tuple[int, int]]) -> None:
+    def _announce(self, file: str, places: list[Place]) -> None:
         pairs = [(index, number // len(self._parts)) for index, number in places]
         self.context.announce(file, list(dict.fromkeys(pairs)))
 

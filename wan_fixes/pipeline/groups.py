@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import xxhash
@@ -86,8 +86,9 @@ def read_groups(
     for index in range(length):
         # All samples of a concept have the same one: with 100,000 of them, asking for each item takes half a minute.
         concept = None if read_concept is None else read_concept(index)
-        if concept is not None and id(concept) in by_concept:
-            group = by_concept[id(concept)][1]
+        known = by_concept.get(id(concept))
+        if known is not None and concept is not None:
+            group = known[1]
             if group is not None:
                 group.indices.append(index)
             continue
@@ -122,13 +123,9 @@ class GroupPlan:
 
     def __init__(self, groups: Sequence[SampleGroup], roster: SampleRoster) -> None:
         self.version = roster.version
+        dropped = roster.dropped()
         self.groups = [
-            SampleGroup(
-                group.variations,
-                group.balancing,
-                group.strategy,
-                [index for index in group.indices if not roster.is_dropped(index)],
-            )
+            replace(group, indices=[index for index in group.indices if index not in dropped]) if dropped else group
             for group in groups
         ]
         self._ends = list(itertools.accumulate(group.output_count() for group in self.groups))

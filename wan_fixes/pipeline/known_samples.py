@@ -30,7 +30,7 @@ from wan_fixes.pipeline.upstream import (
     unwrap,
 )
 from wan_fixes.store import SampleStore, make_key
-from wan_fixes.store.manifest import Manifest, SampleRow, is_carried
+from wan_fixes.store.manifest import Manifest, SampleRow, Samples, is_carried
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +74,13 @@ class KnownSamples:
         self._concept_names = sorted({name for name in reads if name.startswith("concept.")})
         self._identity = ""
         self._manifest: Manifest | None = None
-        self._rows: dict[tuple[int, str, int], SampleRow] = {}
-        self._same: dict[int, SampleRow] | None = None
+        #: All samples of the list, one concept's behind the other's, and where each is among them.
+        self._listed = Samples()
+        self._places: dict[tuple[int, str, int], int] = {}
+        self._same: dict[int, int] | None = None
         self._digest = ""
+        #: When an entry last came or went, as `present` saw it.
+        self._folder_times: dict[str, int] = {}
 
     # What is known
 
@@ -91,68 +95,80 @@ class KnownSamples:
             return []
         if manifest.labels[concept] != _label(self._collector.concepts[concept]):
             return []
-        return [Origin(concept, row.name, row.chunk) for row in manifest.concepts[concept]]
+        samples = manifest.concepts[concept]
+        return [Origin(concept, *names) for names in zip(samples.names, samples.chunks, strict=True)]
 
     def chunks(self, concept: int) -> dict[tuple[str, str], int]:
         """How many samples the files of a concept give, by name and state."""
-        counts: dict[tuple[str, str], int] = {}
         manifest = self._known()
-        for row in manifest.concepts[concept] if concept < len(manifest.concepts) else []:
-            if row.state:
-                counts[row.name, row.state] = row.count
-        return counts
+        samples = manifest.concepts[concept] if concept < len(manifest.concepts) else Samples()
+        files = zip(samples.names, samples.states, strict=True)
+        return {file: count for file, count in zip(files, samples.counts, strict=True) if file[1]}
 
     def indices(self) -> set[int]:
-        """The samples that are unchanged, and have an entry."""
-        return {index for index, row in self._unchanged().items() if row.keys}
+        """The samples that are unchanged: each has an entry."""
+        return set(self._unchanged())
 
     @quiet_gc()
     def keys(self) -> dict[tuple[int, int], str]:
         """The keys of the unchanged samples, by index and the entry's number."""
-        return {(index, number): key for index, row in self._unchanged().items() for number, key in row.keys.items()}
+        unchanged = self._unchanged()
+        keys: dict[tuple[int, int], str] = {}
+        for number, column in self._listed.keys.items():
+            keys |= {(index, number): column[place] for index, place in unchanged.items() if column[place]}
+        return keys
 
     def present(self, keys: Iterable[str]) -> dict[str, str]:
         """The plain values (JSON) of those entries that are there as they were known. Nothing of them is opened.
 
         Where no entry came or went since, none is asked for: one that was spoilt in its place is found when it is read.
         """
-        known = self._known().entries
-        wanted = {key: known[key] for key in keys if key in known}
-        times, then = self._store.folder_times(wanted), self._known().folder_times
+        known, then = self._known().entries, self._known().folder_times
+        wanted = [key for key in keys if key in known]
+        times = self._store.folder_times(wanted)
+        self._folder_times |= times
         quiet = {folder for folder, time in times.items() if time == then.get(folder)}
-        sizes = self._store.sizes(key for key in wanted if key[:2] not in quiet)
-        return {key: values for key, (size, values) in wanted.items() if key[:2] in quiet or sizes.get(key) == size}
+        moved = {key for key in wanted if key[:2] not in quiet}
+        sizes = self._store.sizes(moved)
+        return {key: known[key][1] for key in wanted if key not in moved or sizes.get(key) == known[key][0]}
 
-    def _unchanged(self) -> dict[int, SampleRow]:
-        """The samples that are as they were, by index. The pipeline lists its files once, so this is seen once."""
+    def _unchanged(self) -> dict[int, int]:
+        """Where each sample is on the list that is as it was, by index.
+
+        The pipeline lists its files once, so this is seen once.
+        """
         if self._same is None:
             self._digest = self._context.quarantine.digest()
             self._same = self._find_unchanged()
         return self._same
 
     @quiet_gc()
-    def _find_unchanged(self) -> dict[int, SampleRow]:
+    def _find_unchanged(self) -> dict[int, int]:
         manifest = self._known()
         if len(manifest.concepts) != len(self._collector.concepts):
             return {}
-        missing = [not self._collector.is_there(number) for number in range(len(manifest.concepts))]
         same = [bool(extra) and extra == self._shared(number) for number, extra in enumerate(manifest.extras)]
         if manifest.quarantine != self._digest:  # any file may be on the list of bad ones by now
             same = [False] * len(same)
+        missing = [not self._collector.is_there(number) for number in range(len(same))]
         whole = [self._is_whole(number) for number in range(len(same))]
-        found = {}
-        for index, origin in enumerate(self._collector.origins):
-            row = self._rows.get(origin)
-            if row is None:
-                continue
-            is_same = (
-                same[origin.concept]
-                and row.state not in _NOT_TOLD
-                and (whole[origin.concept] or row.state == self._collector.state_at(index))
-            )
-            if missing[origin.concept] or is_same:
-                found[index] = row
-        return found
+        # Of most concepts this settles it for all samples together.
+        is_certain = [
+            missing[number] or (same[number] and whole[number] and set(samples.states).isdisjoint(_NOT_TOLD))
+            for number, samples in enumerate(manifest.concepts)
+        ]
+
+        def is_as_it_was(index: int, concept: int, place: int) -> bool:
+            state = self._listed.states[place]
+            is_told = same[concept] and state not in _NOT_TOLD
+            return is_told and (whole[concept] or state == self._collector.state_at(index))
+
+        origins = self._collector.origins
+        return {
+            index: place
+            for index, (origin, place) in enumerate(zip(origins, map(self._places.get, origins), strict=True))
+            if place is not None and (is_certain[origin[0]] or is_as_it_was(index, origin[0], place))
+        }
 
     def _is_whole(self, concept: int) -> bool:
         """Whether all of a concept's files are as they were."""
@@ -167,8 +183,13 @@ class KnownSamples:
         return self._manifest
 
     def _take(self, manifest: Manifest) -> Manifest:
-        rows = ((number, row) for number, rows in enumerate(manifest.concepts) for row in rows)
-        self._rows = {(number, row.name, row.chunk): row for number, row in rows}
+        self._listed = Samples()
+        numbers: list[int] = []
+        for number, samples in enumerate(manifest.concepts):
+            self._listed.extend(samples)
+            numbers += [number] * len(samples)
+        origins = zip(numbers, self._listed.names, self._listed.chunks, strict=True)
+        self._places = dict(zip(origins, range(len(numbers)), strict=True))
         return manifest
 
     def _name(self) -> str:
@@ -202,10 +223,10 @@ class KnownSamples:
             return
         digest = self._context.quarantine.digest()
         known = self._unchanged() if digest == self._digest else {}
+        if self._says_all_of(values, known):
+            return
         times = self._store.folder_times(values)  # before the entries are looked at
         is_settled = times.items() <= self._known().folder_times.items()
-        if is_settled and self._says_all_of(values, known):
-            return
         by_index: dict[int, dict[int, str]] = {}
         for (index, number), key in keys.items():
             if key in values:
@@ -213,34 +234,35 @@ class KnownSamples:
         if is_settled and not self._differs(by_index, known):
             return
         sizes = self._store.sizes(values)
-        same: dict[int, SampleRow] = {}
-        concepts: list[list[SampleRow]] = [[] for _ in self._collector.concepts]
+        rows: list[list[SampleRow]] = [[] for _ in self._collector.concepts]
         entries: dict[str, tuple[int, str]] = {}
         for index, origin in enumerate(self._collector.origins):
-            before = known[index].keys if index in known else {}
-            count = self._collector.count_at(index)
-            row = SampleRow(origin.name, origin.chunk, "", count, before | by_index.get(index, {}))
+            place = known.get(index)
+            before = {} if place is None else self._listed.keys_of(place)
+            row = SampleRow(origin.name, origin.chunk, "", 0, before | by_index.get(index, {}))
             if not row.keys or not is_carried(origin.name):
                 continue
-            if index in known:
-                row.state, row.count = known[index].state, known[index].count
-            elif not self._reads_only_its_own(index):
-                row.state = _READS_OTHERS
+            if place is not None:
+                row.state, row.count = self._listed.states[place], self._listed.counts[place]
             else:
-                row.state = self._collector.state_at(index)
-            concepts[origin.concept].append(row)
-            same[index] = row
+                reads_others = not self._reads_only_its_own(index)
+                row.state = _READS_OTHERS if reads_others else self._collector.state_at(index)
+                row.count = self._collector.count_at(index)
+            rows[origin.concept].append(row)
             for key in row.keys.values():
                 if key in sizes:
                     entries[key] = sizes[key], values[key]
+        concepts = [Samples.of(concept) for concept in rows]
         extras = [self._extra(number) for number in range(len(concepts))]
         labels = [_label(concept) for concept in self._collector.concepts]
         carried = [not self._collector.is_there(number) for number in range(len(concepts))]
         digests = [self._digest_of(number) for number in range(len(concepts))]
         self._write(Manifest(concepts, digests, extras, labels, carried, entries, digest, times))
-        self._same, self._digest = same, digest
+        places = map(self._places.get, self._collector.origins)
+        self._same = {index: place for index, place in enumerate(places) if place is not None}
+        self._digest = digest
 
-    def _says_all_of(self, values: Mapping[str, str], known: Mapping[int, SampleRow]) -> bool:
+    def _says_all_of(self, values: Mapping[str, str], known: Mapping[int, int]) -> bool:
         """Whether the last list has all these entries, none of its samples is new or gone, and every folder is as then.
 
         It is asked at each start, before anything is compared sample by sample.
@@ -248,7 +270,8 @@ class KnownSamples:
         is_there = self._collector.is_there
         return (
             bool(known)
-            and len(known) == len(self._rows)
+            and self._folder_times.items() <= self._known().folder_times.items()
+            and len(known) == len(self._places)
             and values.keys() <= self._known().entries.keys()
             and all(self._is_whole(number) or not is_there(number) for number in range(len(self._known().concepts)))
         )
@@ -263,18 +286,20 @@ class KnownSamples:
         """Whether a concept's own files tell what is to be known of it; else the last list does."""
         return self._collector.is_there(concept) or concept >= len(self._known().concepts)
 
-    def _differs(self, keys: Mapping[int, dict[int, str]], known: Mapping[int, SampleRow]) -> bool:
+    def _differs(self, keys: Mapping[int, dict[int, str]], known: Mapping[int, int]) -> bool:
         origins = self._collector.origins
         for index, own in keys.items():
-            row = known.get(index) or self._rows.get(origins[index])
-            if row is None or not own.items() <= row.keys.items():
+            place = self._places.get(origins[index])
+            if place is None or not own.items() <= self._listed.keys_of(place).items():
                 if is_carried(origins[index].name):
                     return True
-            elif index not in known and row.state != _READS_OTHERS and (row.state or self._collector.state_at(index)):
+                continue
+            state = self._listed.states[place]
+            if index not in known and state != _READS_OTHERS and (state or self._collector.state_at(index)):
                 return True
         if any(self._digest_of(number) not in ("", digest) for number, digest in enumerate(self._known().digests)):
             return True
-        return not self._rows.keys() <= set(origins)  # some are gone
+        return not self._places.keys() <= set(origins)  # some are gone
 
     def _reads_only_its_own(self, index: int) -> bool:
         """Whether every file that is read for a sample goes by its name: then its state is that of all of them."""

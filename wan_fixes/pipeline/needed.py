@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +28,35 @@ class NeededEntries:
         self._read_concept = read_concept
         self._owner = ""
         self._noted: set[str] = set()
-        self._names: dict[int, tuple[Any, str]] = {}
 
-    def note(self, needed: Mapping[str, int], samples: Iterable[int]) -> None:
-        """Note keys, each with a sample of it. `samples` are all there are: the concepts that the cache is over."""
+    def note(self, keys: Sequence[str], samples: Sequence[int], all_samples: Iterable[int]) -> None:
+        """Note keys, each with a sample of it. `all_samples` are there: the concepts that the cache is over."""
         is_first = not self._owner
         if is_first:
-            self._owner = make_key({"names": self._cached_names, "concepts": self._paths(samples)})
-        fresh = {key: self._name(index) for key, index in needed.items() if key not in self._noted}
-        if fresh or is_first:
-            self._store.note_needed(self._owner, fresh, replace=is_first)
-            self._noted |= fresh.keys()
+            _, concepts = self._concepts_of(all_samples)
+            paths = sorted({str(_field(concept, "path")) for concept in concepts.values()})
+            self._owner = make_key({"names": self._cached_names, "concepts": paths})
+        if self._noted:
+            is_new = [key not in self._noted for key in keys]
+            keys, samples = list(compress(keys, is_new)), list(compress(samples, is_new))
+        if keys or is_first:
+            self._store.note_needed(self._owner, dict(zip(keys, self._names(samples), strict=True)), replace=is_first)
+            self._noted.update(keys)
 
-    def _paths(self, samples: Iterable[int]) -> list[str]:
-        concepts = {id(concept): concept for concept in map(self._read_concept, samples)}
-        return sorted({str(_field(concept, "path")) for concept in concepts.values()})
+    def _names(self, samples: Sequence[int]) -> list[str]:
+        identities, concepts = self._concepts_of(samples)
+        names = {identity: _name(concept) for identity, concept in concepts.items()}
+        return [names[identity] for identity in identities]
 
-    def _name(self, index: int) -> str:
-        concept = self._read_concept(index)
-        known = self._names.get(id(concept))  # all samples of a concept have the same object
-        if known is None:
-            name = str(_field(concept, "name") or Path(str(_field(concept, "path"))).name)
-            known = self._names[id(concept)] = concept, name  # kept with it, so that its id stays its own
-        return known[1]
+    def _concepts_of(self, samples: Iterable[int]) -> tuple[list[int], dict[int, Any]]:
+        """Which concept each sample is of, and the concepts: all samples of one have the same object."""
+        concepts = list(map(self._read_concept, samples))
+        identities = list(map(id, concepts))
+        return identities, dict(zip(identities, concepts, strict=True))
+
+
+def _name(concept: Any) -> str:
+    return str(_field(concept, "name") or Path(str(_field(concept, "path"))).name)
 
 
 def _field(concept: Any, name: str) -> Any:

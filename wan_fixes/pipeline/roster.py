@@ -62,6 +62,10 @@ class SampleRoster:
         """True when the sample takes no part in the present epoch."""
         return index in self._dropped
 
+    def dropped(self) -> frozenset[int]:
+        """The samples that take no part in the present epoch."""
+        return frozenset(self._dropped)
+
     def open_epoch(self, epoch: int) -> bool:
         """Called by each sink when it starts an epoch: what was dropped during the last one leaves now.
 

@@ -36,6 +36,8 @@ class SampleKeys:
         The cached names, those together that share an entry.
     read_concept:
         Reads the concept of a sample from the collector; None where another module makes it, or none does.
+    concept_of:
+        Reads the concept of a sample, whoever makes it; None where the definition has none.
     """
 
     def __init__(self, modules: list[Any], at: int, cached_names: list[str], context: PipelineContext) -> None:
@@ -49,6 +51,7 @@ class SampleKeys:
         places = {place for recipe in recipes for place in (*recipe.files, *recipe.values)} | {(at, "concept")}
         self._collected = {place: from_collector(modules, *place) for place in places}
         self.read_concept = self._collected[at, "concept"]
+        self.concept_of = self.read_concept or self._concept_of
 
     def shared(self, part: int) -> str:
         """What all keys of a part have in common; the first time the encoders' weights are hashed."""
@@ -76,10 +79,7 @@ class SampleKeys:
         """The file of a sample, or None where there is none."""
         return path_listed(self._collector, index)
 
-    def concept_of(self, index: int) -> Any:
-        """The concept of a sample; None where the definition has none."""
-        if self.read_concept is not None:
-            return self.read_concept(index)
+    def _concept_of(self, index: int) -> Any:
         if next(producers(self._modules, self._at, "concept"), None) is None:
             return None
         return self._read(self._at, "concept", index, 0)

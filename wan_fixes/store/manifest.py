@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,8 @@ MANIFEST_SUFFIX: Final = ".json"
 KEPT: Final = 16
 """So many of a store's manifests stay, the latest: each belongs to one set of settings."""
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
+_COLUMNS: Final = ("names", "chunks", "states", "counts")
 # Of one file.
 _MOST_SAMPLES: Final = 1_000_000
 _IDENTITY: Final = re.compile(r"[0-9a-f]{32}")
@@ -57,6 +58,55 @@ class SampleRow:
 
 
 @dataclass(slots=True)
+class Samples:
+    """Those of one concept, in columns: a start goes over 100,000 of them in C.
+
+    `keys` has a column for each number, with "" for a sample that has no such entry.
+    """
+
+    names: list[str] = field(default_factory=list)
+    chunks: list[int] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    keys: dict[int, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Iterable[SampleRow]) -> Samples:
+        """These rows, in their order."""
+        rows = list(rows)
+        numbers = sorted({number for row in rows for number in row.keys})
+        return cls(
+            [row.name for row in rows],
+            [row.chunk for row in rows],
+            [row.state for row in rows],
+            [row.count for row in rows],
+            {number: [row.keys.get(number, "") for row in rows] for number in numbers},
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self) -> list[SampleRow]:
+        """One by one."""
+        columns = zip(self.names, self.chunks, self.states, self.counts, strict=True)
+        return [SampleRow(*fields, self.keys_of(place)) for place, fields in enumerate(columns)]
+
+    def keys_of(self, place: int) -> dict[int, str]:
+        """The entries of the sample at that place."""
+        return {number: column[place] for number, column in self.keys.items() if column[place]}
+
+    def extend(self, others: Samples) -> None:
+        """Put others behind these."""
+        for number in self.keys.keys() | others.keys.keys():
+            column = self.keys.setdefault(number, [""] * len(self))
+            column += others.keys.get(number) or [""] * len(others)
+        self.names += others.names
+        self.chunks += others.chunks
+        self.states += others.states
+        self.counts += others.counts
+
+
+@dataclass(slots=True)
 class Manifest:
     """What one cache has of its samples, concept by concept.
 
@@ -81,7 +131,7 @@ class Manifest:
         When an entry last came or went, by the first two digits of the keys (ns): since then all are there.
     """
 
-    concepts: list[list[SampleRow]] = field(default_factory=list)
+    concepts: list[Samples] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     extras: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -100,46 +150,39 @@ class Manifest:
             return self
         concepts, digests = [], []
         for number, others in enumerate(other.concepts):
-            rows = {(row.name, row.chunk): row for row in self.concepts[number]}
-            for row in others:
+            rows = {(row.name, row.chunk): row for row in self.concepts[number].rows()}
+            for row in others.rows():
                 own = rows.setdefault((row.name, row.chunk), row)
                 if own.state == row.state:
                     own.keys = row.keys | own.keys
                 elif self.carried[number]:
                     rows[row.name, row.chunk] = row
-            concepts.append(list(rows.values()))
+            concepts.append(Samples.of(rows.values()))
             # Not all rows are of the folder that it was made of.
             digests.append("" if others else self.digests[number])
         return replace(self, concepts=concepts, digests=digests, labels=other.labels, carried=other.carried)
 
     def to_bytes(self) -> bytes:
         """A line with a checksum, and JSON."""
-        concepts = []
         columns = (self.concepts, self.digests, self.extras, self.labels, self.carried)
-        for rows, digest, extra, label, carried in zip(*columns, strict=True):
-            numbers = sorted({number for row in rows for number in row.keys})
-            concepts.append(
-                {
-                    "label": label,
-                    "carried": carried,
-                    "digest": digest,
-                    "extra": extra,
-                    "names": [row.name for row in rows],
-                    "chunks": [row.chunk for row in rows],
-                    "states": [row.state for row in rows],
-                    "counts": [row.count for row in rows],
-                    "keys": {str(number): [row.keys.get(number, "") for row in rows] for number in numbers},
-                }
-            )
+        # Many samples have the same plain values, which take long to read as JSON in JSON.
+        texts = list(dict.fromkeys(values for _, values in self.entries.values()))
+        places = {values: place for place, values in enumerate(texts)}
         content = {
             "format": _FORMAT,
             "quarantine": self.quarantine,
             "folder_times": self.folder_times,
-            "concepts": concepts,
+            "concepts": [
+                {"label": label, "carried": carried, "digest": digest, "extra": extra}
+                | {name: getattr(samples, name) for name in _COLUMNS}
+                | {"keys": samples.keys}
+                for samples, digest, extra, label, carried in zip(*columns, strict=True)
+            ],
             "entries": {
                 "keys": list(self.entries),
                 "sizes": [size for size, _ in self.entries.values()],
-                "values": [values for _, values in self.entries.values()],
+                "texts": texts,
+                "values": [places[values] for _, values in self.entries.values()],
             },
         }
         body = json.dumps(content, separators=(",", ":")).encode("ascii")
@@ -155,17 +198,18 @@ def parse_manifest(data: bytes) -> Manifest:
         if content["format"] != _FORMAT:
             raise ValueError(f"it has format {content['format']!r}")
         listed = content["entries"]
+        values = map(listed["texts"].__getitem__, listed["values"])
         return Manifest(
-            concepts=[_rows(concept) for concept in content["concepts"]],
+            concepts=[_samples(concept) for concept in content["concepts"]],
             digests=[concept["digest"] for concept in content["concepts"]],
             extras=[concept["extra"] for concept in content["concepts"]],
             labels=[concept["label"] for concept in content["concepts"]],
             carried=[concept["carried"] for concept in content["concepts"]],
-            entries=dict(zip(listed["keys"], zip(listed["sizes"], listed["values"], strict=True), strict=True)),
+            entries=dict(zip(listed["keys"], zip(listed["sizes"], values, strict=True), strict=True)),
             quarantine=content["quarantine"],
             folder_times=content["folder_times"],
         )
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is no manifest: {error!r}") from error
 
 
@@ -176,12 +220,13 @@ def from_elsewhere(data: bytes) -> Manifest:
     that `Manifest.to_bytes` does not write.
     """
     manifest = parse_manifest(data)
-    rows = [row for concept in manifest.concepts for row in concept]
+    rows = [row for concept in manifest.concepts for row in concept.rows()]
     _all([row.name for row in rows], str, is_carried)
     _all(
         [row.state for row in rows] + manifest.digests + manifest.extras + manifest.labels + [manifest.quarantine], str
     )
     _all([number for row in rows for number in (row.chunk, *row.keys)], int, lambda number: number >= 0)
+    _all([bool(row.keys) for row in rows], bool, bool)
     _all([row.count for row in rows], int, lambda count: 1 <= count <= _MOST_SAMPLES)
     _all([key for row in rows for key in row.keys.values()], str, KEY.fullmatch)
     return Manifest(
@@ -263,15 +308,12 @@ def _path(folder: Path, identity: str) -> Path:
     return folder / f"{identity}{MANIFEST_SUFFIX}"
 
 
-def _rows(concept: dict[str, Any]) -> list[SampleRow]:
-    columns = (concept[name] for name in ("names", "chunks", "states", "counts"))
-    rows = [SampleRow(name, chunk, state, count, {}) for name, chunk, state, count in zip(*columns, strict=True)]
-    for text, keys in concept["keys"].items():
-        number = int(text)
-        for row, key in zip(rows, keys, strict=True):
-            if key:
-                row.keys[number] = key
-    return rows
+def _samples(concept: dict[str, Any]) -> Samples:
+    keys = {int(number): column for number, column in concept["keys"].items()}
+    columns = {name: concept[name] for name in _COLUMNS}
+    if len({len(column) for column in (*columns.values(), *keys.values())}) != 1:
+        raise ValueError("its columns are not of one length")
+    return Samples(**columns, keys=keys)
 
 
 def _all(values: list[Any], kind: type, is_right: Callable[[Any], Any] = lambda _: True) -> None:
