@@ -24,12 +24,13 @@ MAY_IMPORT = {
     "hookspecs": set(),
     **dict.fromkeys(LOW, GROUND),
     "wan": GROUND | LOW,
+    "models": GROUND | LOW,
     "pipeline": GROUND | LOW,
-    "plugin": GROUND | LOW | {"hookspecs", "pipeline", "wan", "ui"},
-    "plugins": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin"},
-    "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin", "plugins"},
-    "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin", "plugins", "hosts"},
-    "cli": GROUND | LOW | {"hookspecs", "pipeline", "wan", "plugin", "plugins", "hosts", "ui"},
+    "plugin": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "ui"},
+    "plugins": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin"},
+    "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins"},
+    "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts"},
+    "cli": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts", "ui"},
 }
 # Packages of others that only some of our files may import.
 GUARDED = {
@@ -42,6 +43,7 @@ LIGHT = (
     "wan_fixes.health",
     "wan_fixes.hosts.standalone",
     "wan_fixes.media",
+    "wan_fixes.models.ensure",
     "wan_fixes.plugins",
     "wan_fixes.settings",
     "wan_fixes.store",

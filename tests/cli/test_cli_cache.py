@@ -13,7 +13,8 @@ import pytest
 import torch
 from painted import paint_frame
 
-from wan_fixes.cli.tables import duration_text, size_text
+from wan_fixes.cli.tables import duration_text
+from wan_fixes.health.text import size_text
 from wan_fixes.hosts.standalone import cache_build, read_preset
 from wan_fixes.hosts.standalone.cache_build import epochs_until_all_variations
 from wan_fixes.store import SampleStore, make_key

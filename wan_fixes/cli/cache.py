@@ -13,8 +13,9 @@ from wan_fixes.cli import cache_build, cache_carry, cache_gc
 from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, Place, as_dicts, err, out, print_json, shown, why_and_fix
 from wan_fixes.cli.places import find_run_database, find_sample_stores
-from wan_fixes.cli.tables import size_text, small_table
+from wan_fixes.cli.tables import small_table
 from wan_fixes.errors import UserError
+from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
     from wan_fixes.store import SampleStore

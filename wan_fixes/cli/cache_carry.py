@@ -12,8 +12,8 @@ import typer
 from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, Place, as_dicts, out, print_json, shown
 from wan_fixes.cli.places import find_cache_folder, find_sample_stores
-from wan_fixes.cli.tables import size_text
 from wan_fixes.errors import UserError
+from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
     from wan_fixes.store import SampleStore

@@ -12,7 +12,8 @@ import typer
 from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, Place, out, print_json
 from wan_fixes.cli.places import find_sample_stores
-from wan_fixes.cli.tables import size_text, small_table
+from wan_fixes.cli.tables import small_table
+from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
     from wan_fixes.store.gc import Removable

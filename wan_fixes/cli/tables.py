@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from rich.table import Table
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
-
 
 def small_table(*headings: str, right: tuple[int, ...] = ()) -> Table:
     """A table with these headings whose long texts fold instead of being cut; columns `right` hold numbers."""
@@ -24,14 +22,6 @@ def facts_table() -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     return table
-
-
-def size_text(size: float) -> str:
-    """Bytes as "3.4 MB" (powers of 1000)."""
-    power = 0
-    while size >= 1000 and power < len(_UNITS) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.{min(power, 1)}f} {_UNITS[power]}"
 
 
 def duration_text(seconds: float) -> str:

@@ -11,8 +11,9 @@ import typer
 
 from wan_fixes.cli.check import show_notes
 from wan_fixes.cli.console import Debug, name_within, out, say_above_bars, shown, why_and_fix
-from wan_fixes.cli.tables import duration_text, facts_table, size_text, small_table
+from wan_fixes.cli.tables import duration_text, facts_table, small_table
 from wan_fixes.errors import UserError
+from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
     from wan_fixes.hosts.standalone.result import SampleRemark, TrainResult

@@ -11,6 +11,7 @@ MASK = "***"
 _LONGEST_READ = 100_000  # characters; nobody reads more, and masking takes time
 _JOINERS = "\u200c\u200d"  # invisible, but part of emoji and of several scripts
 _ESCAPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi too), surrogates, line separators
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _SECRET_NAME = re.compile(
@@ -48,6 +49,14 @@ def plain(text: object, limit: int = 1000) -> str:
     # Cut before escaping, since an escape must not be halved.
     shown = "".join(_escape(character) for character in masked[:limit])
     return shown if len(masked) <= limit else f"{shown}… ({len(masked) - limit} more characters)"
+
+
+def size_text(size: float) -> str:
+    """Bytes as "3.4 MB" (powers of 1000)."""
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.{min(power, 1)}f} {_UNITS[power]}"
 
 
 def mask_secrets(text: str) -> str:

@@ -1,0 +1,155 @@
+"""A download that is killed at any byte goes on where it was, and several callers fetch one copy (M3, M5).
+
+The server itself kills the process, when it has given as many bytes as were drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wan_fixes.models.partial_file import PART_BYTES
+
+from .hub_server import Hub, running_hub
+from .world import REPOSITORY, content_of, ensurer, model_files
+
+SIZE = 256 << 20
+LARGE = "transformer/diffusion_pytorch_model.safetensors"
+CONNECTIONS = 4
+
+# What a child runs: no pytest, no fixtures.
+ENSURE = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from tests.models.world import ensurer
+    class Hub:
+        address = sys.argv[2]
+    folder = ensurer(Path(sys.argv[3]), Hub, part_bytes=int(sys.argv[4]), connections=int(sys.argv[5])).ensure("tiny")
+    print(folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    return b"".join(random.Random(seed).randbytes(1 << 20) for seed in range(SIZE >> 20))
+
+
+@pytest.fixture
+def large_hub(large: bytes) -> Iterator[Hub]:
+    with running_hub() as server:
+        server.add(REPOSITORY, {**model_files(), LARGE: large})
+        yield server
+
+
+def start(hub: Hub, root: Path, part_bytes: int = PART_BYTES) -> subprocess.Popen[bytes]:
+    checkout = str(Path(__file__).resolve().parent.parent.parent)
+    arguments = [checkout, hub.address, str(root), str(part_bytes), str(CONNECTIONS)]
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(ENSURE), *arguments], env=environment, stdout=subprocess.PIPE
+    )
+
+
+def kill_at(hub: Hub, child: subprocess.Popen[bytes], count: int) -> int:
+    """Kill the child when it was given so many bytes; returns how many bytes had been given in the end."""
+    hub.at_bytes = count, lambda: psutil.Process(child.pid).kill()
+    child.communicate(timeout=60)
+    hub.at_bytes = None
+    return hub.bytes_served
+
+
+def check_a_kill(hub: Hub, root: Path, large: bytes, count: int) -> None:
+    hub.served.clear()
+    child = start(hub, root)
+    before = kill_at(hub, child, count)
+    assert child.returncode != 0
+    hub.served.clear()
+    models = ensurer(root, hub, part_bytes=PART_BYTES, connections=CONNECTIONS)
+    kept = models.status("tiny").bytes_there
+    # Of what had come, at most the parts in flight are lost.
+    assert kept >= before - CONNECTIONS * PART_BYTES
+    folder = models.ensure("tiny")
+    everything = SIZE + sum(len(content) for path, content in content_of(folder).items() if path != LARGE)
+    assert hub.bytes_served == everything - kept
+    assert hashlib.sha256((folder / LARGE).read_bytes()).digest() == hashlib.sha256(large).digest()
+    assert not [path for path in root.rglob("*") if ".part" in path.name]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_m5_a_kill_at_any_byte_costs_what_was_in_flight(
+    large_hub: Hub, tmp_path: Path, large: bytes, seed: int
+) -> None:
+    rng = random.Random(seed)
+    for number in range(10):
+        check_a_kill(large_hub, tmp_path / str(number), large, rng.randrange(1, SIZE))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(100, 124))
+def test_m5_many_kills(large_hub: Hub, tmp_path: Path, large: bytes, seed: int) -> None:
+    test_m5_a_kill_at_any_byte_costs_what_was_in_flight(large_hub, tmp_path, large, seed)
+
+
+def test_m5_kills_one_after_another(large_hub: Hub, tmp_path: Path, large: bytes) -> None:
+    """Each start gets some parts further."""
+    for _ in range(20):
+        child = start(large_hub, tmp_path, 1 << 20)
+        kill_at(large_hub, child, large_hub.bytes_served + 12_000_000)
+        if child.returncode == 0:
+            break
+    assert child.returncode == 0 or start(large_hub, tmp_path, 1 << 20).wait(60) == 0
+    folder = tmp_path / "wan21" / "tiny@1.0.0-original"
+    assert (folder / LARGE).read_bytes() == large
+    assert large_hub.bytes_served < SIZE * 1.5
+
+
+@pytest.mark.parametrize("callers", [2, 8])
+def test_m5_several_processes_fetch_one_copy(large_hub: Hub, tmp_path: Path, large: bytes, callers: int) -> None:
+    children = [start(large_hub, tmp_path) for _ in range(callers)]
+    assert [child.wait(120) for child in children] == [0] * callers
+    folder = tmp_path / "wan21" / "tiny@1.0.0-original"
+    assert (folder / LARGE).read_bytes() == large
+    assert large_hub.bytes_served == sum(len(content) for content in content_of(folder).values())
+
+
+def test_m3_a_waiting_process_takes_over_from_one_that_dies(large_hub: Hub, tmp_path: Path, large: bytes) -> None:
+    first = start(large_hub, tmp_path)
+    second = []
+    large_hub.at_bytes = 50 << 20, lambda: second.append(start(large_hub, tmp_path))
+    while not second and first.poll() is None:
+        threading.Event().wait(0.01)
+    kill_at(large_hub, first, large_hub.bytes_served + (20 << 20))
+    assert second[0].wait(60) == 0
+    assert (tmp_path / "wan21" / "tiny@1.0.0-original" / LARGE).read_bytes() == large
+
+
+def test_m15_memory_is_constant_in_the_size_of_files(tmp_path: Path) -> None:
+    """A file eight times as large takes no more memory, up to what a connection holds."""
+    peaks = []
+    for size in (32 << 20, 256 << 20):
+        with running_hub() as server:
+            server.add(REPOSITORY, {**model_files(), LARGE: bytes(size)})
+            child = start(server, tmp_path / str(size))
+            peak, process = 0, psutil.Process(child.pid)
+            while child.poll() is None:
+                with_children = 0
+                try:
+                    with_children = process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    break
+                peak = max(peak, with_children)
+                threading.Event().wait(0.005)
+            assert child.wait(60) == 0
+            peaks.append(peak)
+    assert peaks[1] < peaks[0] + (24 << 20)

@@ -1,0 +1,94 @@
+"""A small model, a manifest of it, and an ensurer that asks the server on loopback."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from wan_fixes.models.ensure import ModelEnsurer
+from wan_fixes.models.hub import HubStore
+from wan_fixes.models.layout import ModelResolver
+from wan_fixes.models.manifest import Manifest, parse_manifest
+from wan_fixes.models.web import RetryPolicy
+
+from .hub_server import Hub
+
+REPOSITORY = "Wan-AI/Tiny-Diffusers"
+PART = 64 << 10
+
+
+def some_bytes(count: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+def model_files(**changes: bytes) -> dict[str, bytes]:
+    """A model of five components; a name's ``__`` stands for a slash, and its last ``_dot_`` for a dot."""
+    files = {
+        "model_index.json": b'{"_class_name": "WanPipeline"}',
+        "scheduler/scheduler_config.json": b"{}",
+        "text_encoder/config.json": b"{}",
+        "text_encoder/model.safetensors": some_bytes(3 * PART + 7, 1),
+        "tokenizer/spiece.model": some_bytes(1000, 2),
+        "tokenizer/tokenizer_config.json": b"{}",
+        "transformer/config.json": b"{}",
+        "transformer/diffusion_pytorch_model.safetensors": some_bytes(10 * PART, 3),
+        "vae/config.json": b"{}",
+        "vae/diffusion_pytorch_model.safetensors": some_bytes(2 * PART + 1, 4),
+        "README.md": b"for people",
+        "assets/picture.png": some_bytes(5000, 5),
+        "Wan2.1_VAE.pth": b"pickled",
+    }
+    return files | changes
+
+
+NEEDED = [path for path in model_files() if path.endswith((".json", ".safetensors", ".model"))]
+NEEDED_BYTES = sum(len(model_files()[path]) for path in NEEDED)
+
+
+def manifest_of(text: str = "", *, files: str = "", revision: str = "main", extra: str = "") -> Manifest:
+    content = (
+        text
+        or f"""
+schema_version = 1
+[models."tiny@1.0.0"]
+label = "Tiny"
+family = "wan21"
+mode = "t2v"
+model_type = "WAN_2_1_T2V_1_3B"
+pipeline = "WanPipeline"
+components = ["scheduler", "text_encoder", "tokenizer", "transformer", "vae"]
+{extra}
+[models."tiny@1.0.0".defaults]
+fps = 16
+[models."tiny@1.0.0".vram]
+transformer_billions = 1.4
+text_encoder_billions = 5.7
+vae_billions = 0.1
+hidden_size = 1536
+layers = 30
+[models."tiny@1.0.0".variants.original]
+precision = "fp32"
+hub = {{ repository = "{REPOSITORY}", revision = "{revision}" }}
+{files}
+"""
+    )
+    return parse_manifest(content.encode(), Path("tiny.toml"))
+
+
+def ensurer(root: Path, hub: Hub, manifest: Manifest | None = None, **options: Any) -> ModelEnsurer:
+    retry = RetryPolicy(attempts=3, base_seconds=0.001)
+    timeouts = options.pop("timeouts", (5.0, 5.0))
+    token = options.pop("token", "")
+
+    def sources(variant: Any) -> list[Any]:
+        return [HubStore(variant.hub, endpoint=hub.address, token=token, retry=retry, timeouts=timeouts)]
+
+    settings = {"part_bytes": PART, "retry": retry, "safety_margin": 0, "connections": 4, "make_sources": sources}
+    return ModelEnsurer(manifest or manifest_of(), ModelResolver(root), **{**settings, **options})
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    """The files of a model folder, less the record of ours."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".verified.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

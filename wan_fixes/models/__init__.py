@@ -1,0 +1,27 @@
+"""The room of model files: present, complete and genuine, before anything is loaded. Never imports torch."""
+
+from wan_fixes.models.ensure import ModelEnsurer, Progress
+from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.installed import ModelState, ModelStatus
+from wan_fixes.models.layout import ModelResolver, models_root
+from wan_fixes.models.locks import LockManager
+from wan_fixes.models.manifest import FileSpec, Manifest, ModelSpec, load_manifest
+from wan_fixes.models.names import ModelName, parse_name
+
+__all__ = [
+    "ErrorCode",
+    "FileSpec",
+    "LockManager",
+    "Manifest",
+    "ModelEnsurer",
+    "ModelError",
+    "ModelName",
+    "ModelResolver",
+    "ModelSpec",
+    "ModelState",
+    "ModelStatus",
+    "Progress",
+    "load_manifest",
+    "models_root",
+    "parse_name",
+]

@@ -1,0 +1,101 @@
+"""One process at a time works on a model; the others wait, and take over from one that died."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import filelock
+
+from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.layout import not_writable
+
+_LOOK_SECONDS: Final = 1.0
+
+
+class LockManager:
+    """Locks by name, as files in one folder.
+
+    They are the system's own (`flock`, `LockFileEx`): when their process ends, however it does, they are free. A file
+    beside each says who has it, for people; nothing is decided by it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextlib.contextmanager
+    def hold(
+        self, name: str, timeout: float | None = None, on_wait: Callable[[str], None] = lambda _: None
+    ) -> Iterator[None]:
+        """Wait for the lock at most `timeout` seconds (None: for ever), and hold it until the end of the block.
+
+        `on_wait` is told each second who has it. Raises ModelError when the time is over.
+        """
+        lock = filelock.FileLock(self._folder / f"{name}.lock")
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            while True:
+                left = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, max(0.0, until - time.monotonic()))
+                try:
+                    lock.acquire(timeout=left, poll_interval=0.05)
+                    break
+                except filelock.Timeout:
+                    holder = self.holder(name)
+                    if until is not None and time.monotonic() >= until:
+                        raise _too_long(self._folder / f"{name}.lock", holder, timeout) from None
+                    on_wait(holder)
+        except OSError as error:
+            raise not_writable(self._folder, error) from error
+        try:
+            with contextlib.suppress(OSError):
+                self._note(name).write_text(json.dumps(_me()), encoding="utf-8")
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self._note(name).unlink()
+            lock.release()
+
+    def is_held(self, name: str) -> bool:
+        """Whether somebody has it just now."""
+        path = self._folder / f"{name}.lock"
+        if not path.exists():
+            return False
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except (filelock.Timeout, OSError):
+            return True
+        lock.release()
+        return False
+
+    def holder(self, name: str) -> str:
+        """Who has it, as far as that is known."""
+        try:
+            content: Any = json.loads(self._note(name).read_text(encoding="utf-8"))
+            return f"process {int(content['pid'])} on {str(content['host'])[:64]}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+    def _note(self, name: str) -> Path:
+        return self._folder / f"{name}.holder.json"
+
+
+def _me() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
+
+
+def _too_long(path: Path, holder: str, timeout: float | None) -> ModelError:
+    return ModelError(
+        ErrorCode.LOCK_TIMEOUT,
+        "another process works on this model",
+        path=path,
+        reason=f"{holder} has had the lock for the {timeout:g} s that were waited",
+        fix="wait for it to finish, or end it: the lock goes with it",
+    )
