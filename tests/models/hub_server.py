@@ -34,7 +34,7 @@ class Repository:
     def head(self) -> str:
         digest = hashlib.sha1(usedforsecurity=False)
         for path, content in sorted(self.files.items()):
-            digest.update(f"{path}\0{hashlib.sha256(content).hexdigest()}\0".encode())
+            digest.update(f"{path}\0{_sha256(content)}\0".encode())
         commit = digest.hexdigest()
         self.commits.setdefault(commit, dict(self.files))
         return commit
@@ -50,6 +50,13 @@ class Fault:
     value: Any = None
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients that are killed leave without a word."""
+
+
 class Hub:
     """The server: `address`, `repositories`, `faults`, and what it was asked and gave."""
 
@@ -62,8 +69,8 @@ class Hub:
         #: When so many bytes were served, this is called, once.
         self.at_bytes: tuple[int, Callable[[], object]] | None = None
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._active = 0
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         #: Where large files are: another host by name, the same server.
         self.storage = f"http://localhost:{self._server.server_port}"
@@ -83,6 +90,22 @@ class Hub:
                     fault.times -= 1
                     return fault
         return None
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is answered."""
+        with self.lock:
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._active -= 1
+
+    def settle(self) -> None:
+        """Wait until nothing is answered any more: to a client that was killed it takes a moment."""
+        while self._active:
+            time.sleep(0.005)
 
     def count(self, path: str, count: int) -> None:
         with self.lock:
@@ -115,18 +138,24 @@ def running_hub() -> Iterator[Hub]:
         hub.close()
 
 
+# With the content, whose id is its own as long as it is kept.
+_digests: dict[int, tuple[bytes, str]] = {}
+
+
+def _sha256(content: bytes) -> str:
+    if id(content) not in _digests:
+        _digests[id(content)] = content, hashlib.sha256(content).hexdigest()
+    return _digests[id(content)][1]
+
+
 def _git_id(content: bytes) -> str:
+    """For large files the hub gives that of a pointer to them, which is nobody's business here."""
+    if len(content) > 1 << 20:
+        return "0" * 40
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    digests: dict[int, str] = {}
-
-    def sha256(content: bytes) -> str:
-        if id(content) not in digests:
-            digests[id(content)] = hashlib.sha256(content).hexdigest()
-        return digests[id(content)]
-
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -142,7 +171,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def _answer(self, *, with_body: bool) -> None:
             with hub.lock:
                 hub.requests.append((self.command, self.path, dict(self.headers.items())))
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError), hub.answering():
                 if self._is_spoilt():
                     return
                 parts = urlsplit(self.path)
@@ -211,7 +240,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 if "blobs" in parse_qs(urlsplit(self.path).query):
                     entry |= {"size": len(content), "blobId": _git_id(content)}
                     if path.endswith(_LFS_SUFFIXES):
-                        entry["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 134}
+                        entry["lfs"] = {"sha256": _sha256(content), "size": len(content), "pointerSize": 134}
                 siblings.append(entry)
             fault = hub.take_fault(self.path, "listing")
             if fault is not None:
@@ -227,7 +256,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             for path, content in found[1].items():
                 entry: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": _git_id(content)}
                 if path.endswith(_LFS_SUFFIXES):
-                    entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 134}
+                    entry["lfs"] = {"oid": _sha256(content), "size": len(content), "pointerSize": 134}
                 entries.append(entry)
             self._send(200, json.dumps(entries).encode(), {"Content-Type": "application/json"}, with_body=with_body)
 
@@ -244,15 +273,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if not path.endswith(_LFS_SUFFIXES):
                 self._file(with_body, path, content, headers | {"ETag": f'"{_git_id(content)}"'})
                 return
-            headers |= {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
-            location = f"{hub.storage}/storage/{sha256(content)}?X-Amz-Signature=secret-of-one-request"
-            self._send(302, b"", headers | {"Location": location, "ETag": f'"{sha256(content)}"'})
+            headers |= {"X-Linked-Etag": f'"{_sha256(content)}"', "X-Linked-Size": str(len(content))}
+            location = f"{hub.storage}/storage/{_sha256(content)}?X-Amz-Signature=secret-of-one-request"
+            self._send(302, b"", headers | {"Location": location, "ETag": f'"{_sha256(content)}"'})
 
         def _storage(self, with_body: bool, digest: str) -> None:
             for repository in hub.repositories.values():
                 for files in [repository.files, *repository.commits.values()]:
                     for path, content in files.items():
-                        if path.endswith(_LFS_SUFFIXES) and sha256(content) == digest:
+                        if path.endswith(_LFS_SUFFIXES) and _sha256(content) == digest:
                             self._file(with_body, path, content, {"ETag": f'"{digest[:32]}"'})
                             return
             self._send(404, b"", {})
