@@ -38,6 +38,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     NOTHING_USABLE = 3
+    INCOMPLETE = 4
     INTERRUPTED = 130
 
 
@@ -140,6 +141,8 @@ def report(error: BaseException) -> ExitCode:
 
 
 def _code_of(error: WanFixesError) -> ExitCode:
+    if getattr(error, "is_failure", False):  # nothing that was typed is wrong
+        return ExitCode.FAILED
     if isinstance(error, NothingUsableError):
         return ExitCode.NOTHING_USABLE
     return ExitCode.USAGE if isinstance(error, UserError) else ExitCode.FAILED

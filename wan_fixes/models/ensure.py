@@ -354,9 +354,9 @@ def _publish(partial: Path, folder: Path, records: dict[str, FileRecord]) -> Non
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
         wanted = {partial / path for path in records}
-        for path in partial.rglob("*"):
-            if path not in wanted and not path.is_dir():  # of another revision
-                path.unlink()
+        for found in partial.rglob("*"):
+            if found not in wanted and not found.is_dir():  # of another revision
+                found.unlink()
         partial.replace(folder)
         return
     for path in records:

@@ -47,6 +47,15 @@ TRANSIENT = frozenset(
         ErrorCode.SERVER_ERROR,
     }
 )
+_OF_THE_USER = frozenset(
+    {
+        ErrorCode.UNKNOWN_MODEL,
+        ErrorCode.INVALID_MANIFEST,
+        ErrorCode.SCHEMA_VERSION,
+        ErrorCode.UNSAFE_PATH,
+        ErrorCode.INVALID_CONFIG,
+    }
+)
 
 
 class ModelError(UserError):
@@ -74,6 +83,11 @@ class ModelError(UserError):
         super().__init__(what, path=path, reason=reason, fix=fix, module="models", context=context)
         self.code = code
         self.retry_after = retry_after
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it could not be done, though nothing that the user typed or wrote is wrong."""
+        return self.code not in _OF_THE_USER
 
     @property
     def is_transient(self) -> bool:

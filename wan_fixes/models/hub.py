@@ -98,6 +98,6 @@ class HubStore:
 
 def _file(entry: dict[str, Any]) -> RemoteFile:
     large = entry.get("lfs") or {}
-    size = large.get("size", entry.get("size"))
+    size: Any = large.get("size", entry.get("size"))  # `check_listing` looks whether it is one
     git_id = "" if large else entry.get("blobId") or ""
     return RemoteFile(str(entry["rfilename"]), size, large.get("sha256") or "", git_id)

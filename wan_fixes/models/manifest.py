@@ -164,6 +164,10 @@ class ModelSpec:
         """Its canonical name."""
         return ModelName(self.model_id, self.version, variant or self.default_variant)
 
+    def short_name(self, variant: str) -> str:
+        """As short as it can be without meaning another one tomorrow."""
+        return f"{self.model_id}@{self.version}" + (f"#{variant}" if variant != self.default_variant else "")
+
 
 @dataclass(frozen=True)
 class Manifest:

@@ -246,6 +246,8 @@ def failure_of(error: BaseException, address: str) -> ModelError:
         return _failed(ErrorCode.TLS_FAIL, address, "its certificate or encryption is not accepted")
     if any(isinstance(cause, (socket.gaierror, urllib3.exceptions.NameResolutionError)) for cause in causes):
         return _failed(ErrorCode.NETWORK, address, "no name server knows it")
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return _failed(ErrorCode.NETWORK, address, "nobody answers there")
     if any(isinstance(cause, (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)) for cause in causes):
         return _failed(ErrorCode.TIMEOUT, address, "it does not answer in time")
     if any(isinstance(cause, (requests.exceptions.InvalidURL, ValueError, UnicodeError)) for cause in causes[:1]):
