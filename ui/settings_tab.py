@@ -26,6 +26,11 @@ _SWITCHES = {
         "Leaves broken clips out and names them, and trains on no stale cache entry. Off: OneTrainer's own data "
         "pipeline, in which one bad file ends the training.",
     ),
+    "ensure_models": (
+        "Fetching of model files",
+        "A base model may be a name that `wan models list` shows, such as t2v-A14B@2.2.0: it is fetched, and its files "
+        "are compared with their digests, before it is loaded. Off: base models are paths and hub ids only.",
+    ),
     "check_models": (
         "Check of model files",
         "Looks for missing, damaged and wrong model files before they are loaded. Off: they are loaded unseen.",

@@ -6,6 +6,7 @@ Both hosts (OneTrainer and the standalone trainer) call these. Write a plugin by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -22,6 +23,15 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 @hookspec
 def onetrainer_register_models() -> list[Any]:  # type: ignore[empty-body]
     """Return the model variants to add, as a list of ``wan_fixes.wan.variants.WanVariant``."""
+
+
+@hookspec
+def onetrainer_locate_model(model_type: str, base_model: str, say: Callable[[str], None]) -> str | None:
+    """Return the path to load in place of ``base_model``, or None to leave it as it is. May fetch files.
+
+    Called before ``onetrainer_before_model_load``, which sees that path; the first answer counts. Raise
+    ``wan_fixes.errors.UserError`` to refuse the load. ``say`` shows a line of what goes on.
+    """
 
 
 @hookspec

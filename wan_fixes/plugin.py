@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from wan_fixes.hookspecs import hookimpl
@@ -23,6 +24,12 @@ class WanFixesPlugin:
         from wan_fixes.wan.variants import VARIANTS
 
         return list(VARIANTS.values())
+
+    @hookimpl
+    def onetrainer_locate_model(self, model_type: str, base_model: str, say: Callable[[str], None]) -> str | None:
+        from wan_fixes.models.locate import locate_model
+
+        return locate_model(model_type, base_model, say)
 
     @hookimpl
     def onetrainer_before_model_load(self, model_type: str, base_model: str, config: dict[str, Any]) -> None:

@@ -44,6 +44,8 @@ class Settings:
     """Off: the host behaves as if the plugin were not installed."""
     validate_pipelines: bool = True
     """Off: OneTrainer's own data pipeline, in which one bad file ends a training."""
+    ensure_models: bool = True
+    """Off: a base model is a path or hub id, as the host has it, and nothing is fetched before it is loaded."""
     check_models: bool = True
     """Off: model files are not looked at before they are loaded."""
     plugin_folders: list[str] = field(default_factory=list)

@@ -133,6 +133,14 @@ def test_m7_offline_says_what_is_missing_and_asks_nobody(
     assert hub.requests == []
 
 
+def test_m7_the_variable_of_ours_decides_where_it_is_set(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("WAN_MODELS_OFFLINE", "0")
+    assert content_of(ensurer(tmp_path, hub).ensure("tiny")) == whole()
+
+
 def test_m5_too_little_space_is_said_before_anything_is_fetched(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="wan models gc") as caught:
         ensurer(tmp_path, hub, safety_margin=1 << 60).ensure("tiny")

@@ -26,6 +26,7 @@ BASE = Preset(
     path=_PLACE,
     model_type="WAN_2_1_T2V_1_3B",
     base_model_name=_PLACE,
+    model_name=_PLACE,
     workspace_dir=_PLACE,
     cache_dir=_PLACE,
     output_model_destination=_PLACE,

@@ -37,6 +37,7 @@ def check(
     from wan_fixes.hosts.standalone import read_preset
     from wan_fixes.hosts.standalone.clip_spread import clip_spread
     from wan_fixes.hosts.standalone.model_files import check_model_folder
+    from wan_fixes.models.locate import check_complete
     from wan_fixes.settings import Settings
 
     preset = read_preset(preset_path)
@@ -62,6 +63,8 @@ def check(
         show_notes(preset)
         _show(preset, verdicts, counts)
         _show_spread(preset, spread)
+    if preset.model_name:
+        check_complete(preset.model_name)
     check_model_folder(preset.base_model_name, preset.variant)
     if not counts["good"] + counts["warning"]:
         err.print("nothing can be trained on")

@@ -47,8 +47,9 @@ class Progress:
 
 
 def is_offline() -> bool:
-    """Whether the network must not be asked, by `WAN_MODELS_OFFLINE` or the hub's own `HF_HUB_OFFLINE`."""
-    return any(os.environ.get(name, "").lower() not in _NO for name in OFFLINE_VARIABLES)
+    """Whether the network must not be asked: what `WAN_MODELS_OFFLINE` says, else the hub's own `HF_HUB_OFFLINE`."""
+    said = next((os.environ[name] for name in OFFLINE_VARIABLES if os.environ.get(name)), "")
+    return said.lower() not in _NO
 
 
 class ModelEnsurer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from wan_fixes.errors import WanFixesError
@@ -44,6 +45,8 @@ class Training:
         self._contexts: list[PipelineContext] = []
         self._ended = False
         self._status = ""
+        #: Shows a line in OneTrainer's window, or on the console; set with the first that it shows itself.
+        self.say: Callable[[str], None] = lambda _: None
         self._rate = 0.0
         self._last_step_at = time.monotonic()
         self._counters_at = 0.0

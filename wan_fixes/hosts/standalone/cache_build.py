@@ -76,6 +76,7 @@ def build_cache(
 def _build(host: HostRun, began: float) -> BuildResult:
     preset = host.preset
     host.emit("run_started", preset=str(preset.path), workspace=str(preset.workspace_dir), config=preset.to_dict())
+    host.locate_model()
     host.before_model_load()
     model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset), encoders_only=True)
     data = TrainingData(host, model, Placement(model, pick_device(preset)), Progress())

@@ -47,6 +47,17 @@ class HostRun:
         if self.listener is not None:
             self.listener("message", {"kind": kind, "text": text, **facts})
 
+    def locate_model(self) -> None:
+        """Let the plugins have the model's files there, where the preset names a model and no folder."""
+        if self.preset.model_name:
+            call_hooks(
+                self.plugins,
+                "onetrainer_locate_model",
+                model_type=self.preset.model_type,
+                base_model=self.preset.model_name,
+                say=lambda text: self.say("model_files", text),
+            )
+
     def before_model_load(self) -> None:
         """Let the plugins look at the model that is about to be loaded, or refuse it."""
         call_hooks(

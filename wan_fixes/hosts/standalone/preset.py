@@ -49,6 +49,8 @@ class Preset:
         The preset's file.
     base_model_name:
         Folder of the model in diffusers' layout, absolute.
+    model_name:
+        The model of the manifest whose folder that is, and which is fetched before it is loaded; "" for a folder.
     resolution:
         ``512``: buckets of about 512 x 512 pixels; ``512, 768``: one of them by chance; ``832x480``: width and height.
     frames:
@@ -78,6 +80,7 @@ class Preset:
     path: Path
     model_type: str
     base_model_name: Path
+    model_name: str
     workspace_dir: Path
     cache_dir: Path
     output_model_destination: Path

@@ -25,6 +25,8 @@ from wan_fixes.hosts.standalone.onetrainer_fields import (
 from wan_fixes.hosts.standalone.preset import DEFAULT_SEED, OptimizerSettings, Preset
 from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
 from wan_fixes.hosts.standalone.samples import SampleDefinition, read_samples
+from wan_fixes.models import ModelEnsurer
+from wan_fixes.models.locate import named_like, named_model
 from wan_fixes.wan.lora_keys import LORA_FORMATS, LoraFormat
 from wan_fixes.wan.variants import VARIANTS, WanVariant
 
@@ -77,10 +79,12 @@ class _Parts:
         self._check_what_is_trained()
         self._note_what_differs()
         low, high = self._noising_bounds()
+        base_model, model_name = self._base_model()
         return Preset(
             path=reader.file,
             model_type=self.variant.name,
-            base_model_name=self._base_model(),
+            base_model_name=base_model,
+            model_name=model_name,
             workspace_dir=self._output_folder("workspace_dir"),
             cache_dir=self._output_folder("cache_dir"),
             output_model_destination=self._destination(),
@@ -162,30 +166,36 @@ class _Parts:
                 "continue_last_backup", "adjusted", "an interrupted run always goes on; a finished one starts anew"
             )
 
-    def _base_model(self) -> Path:
+    def _base_model(self) -> tuple[Path, str]:
+        """The model's folder, and its name in the manifest where that is what the preset has."""
         reader = self.reader
         text = reader.text("base_model_name")
-        fix = f"download {self.variant.repository} and name its folder in base_model_name"
         if not reader.given("base_model_name") or not text:
-            raise reader.error("base_model_name", "it is missing", fix)
+            raise reader.error("base_model_name", "it is missing", self._model_fix())
         folder = resolve_input(text, self.folders)
-        if not folder.exists():
-            near = missing_path(folder, "model folder", "base_model_name")
-            is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
-            raise UserError(
-                near.what,
-                path=folder,
-                reason=f"base_model_name is {text!r}, and models are read from a local folder here",
-                fix=fix if is_hub_id or near.fix == "correct the path" else near.fix,
-            )
-        if not folder.is_dir():
+        if folder.is_dir():
+            return folder, ""
+        if folder.exists():
             raise UserError(
                 "model folder cannot be used",
                 path=folder,
                 reason="it is a file; a model in diffusers' layout is a folder",
-                fix=fix,
+                fix=self._model_fix(),
             )
-        return folder
+        if named_model(text) is not None:
+            return ModelEnsurer().status(text).folder, text
+        near = missing_path(folder, "model folder", "base_model_name")
+        is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
+        raise UserError(
+            near.what,
+            path=folder,
+            reason=f"base_model_name is {text!r}, and models are read from a local folder here",
+            fix=self._model_fix() if is_hub_id or near.fix == "correct the path" else near.fix,
+        )
+
+    def _model_fix(self) -> str:
+        names = " or ".join(named_like(self.variant.name))
+        return f"name the model ({names}), or the folder of {self.variant.repository}, in base_model_name"
 
     def _output_folder(self, name: str) -> Path:
         text = self.reader.text(name)

@@ -125,6 +125,7 @@ class _Trainer:
 
     def _load(self) -> None:
         preset = self.preset
+        self.host.locate_model()
         check_model_folder(preset.base_model_name, preset.variant)
         require_files(preset)
         self.host.before_model_load()

@@ -29,10 +29,32 @@ def _look_before_loading(loader: Any) -> None:
     stock = loader.load
 
     def load(model_type: Any, model_names: Any, *args: Any, **kwargs: Any) -> Any:
+        locate_model(model_type, model_names)
         ask_plugins(model_type, model_names)
         return stock(model_type, model_names, *args, **kwargs)
 
     loader.load = load
+
+
+def locate_model(model_type: Any, model_names: Any) -> None:
+    """Put the folder of the model in the place of its name. Raises what a plugin refuses the model with."""
+    from wan_fixes.hosts.onetrainer import training as trainings
+    from wan_fixes.plugins import call_hooks, get_plugin_manager
+    from wan_fixes.settings import Settings
+
+    settings = shielded(Settings.load)
+    if settings is None or not settings.enabled or not settings.ensure_models:
+        return
+    training = trainings.current()
+    found = call_hooks(
+        get_plugin_manager(settings),
+        "onetrainer_locate_model",
+        model_type=model_type.name,
+        base_model=str(model_names.base_model or ""),
+        say=(lambda _: None) if training is None else training.say,
+    )
+    if found:
+        model_names.base_model = found[0]
 
 
 def ask_plugins(model_type: Any, model_names: Any) -> None:

@@ -67,6 +67,7 @@ def _around_status(stock: Callable[..., Any]) -> Callable[..., Any]:
         training = _current()
         if training is not None:
             shielded(training.note_status, status)
+            training.say = callbacks.on_update_status
         return stock(callbacks, status)
 
     return on_update_status
