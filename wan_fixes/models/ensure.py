@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +63,7 @@ class ModelEnsurer:
         Of downloads (see `Downloader`).
     safety_margin:
         Bytes that stay free on the disk.
-    make_source:
+    make_sources:
         Makes the places to fetch from, in the order in which they are asked.
     """
 
@@ -128,7 +128,11 @@ class ModelEnsurer:
 
     def status(self, model_id: str, variant: str | None = None) -> ModelStatus:
         """What is there of a model. Asks no server, and reads no file's content."""
-        return self._look(*self._find(model_id, variant))
+        spec, chosen, name = self._find(model_id, variant)
+        found = self._look(spec, chosen, name)
+        if found.folder.is_dir() and self._locks.is_held(name.folder_name):
+            return replace(found, state=ModelState.VERIFYING)
+        return found
 
     def verify_integrity(
         self, model_id: str, variant: str | None = None, *, on_progress: Callable[[Progress], None] = lambda _: None

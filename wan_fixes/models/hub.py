@@ -40,10 +40,7 @@ def hub_token() -> str:
 
 
 class HubStore:
-    """One repository of the hub.
-
-    It speaks for `wan_fixes.models.source.Source`.
-    """
+    """One repository of the hub, as a `Source`."""
 
     def __init__(
         self,

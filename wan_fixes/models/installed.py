@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ _FORMAT: Final = 1
 
 
 class ModelState(str, Enum):
-    """How a model is on the disk."""
+    """How a model is on the disk. VERIFYING: somebody reads or mends it just now."""
 
     NOT_PRESENT = "NOT_PRESENT"
     PARTIAL = "PARTIAL"
@@ -104,7 +104,6 @@ class ModelStatus:
     verified_at: float | None = None
     revision: str = ""
     source: str = ""
-    context: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For programs: docs/models.md describes it."""

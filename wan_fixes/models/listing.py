@@ -105,7 +105,7 @@ def files_of_model(spec: ModelSpec, listing: Listing, without: Iterable[str] = (
     needed = [
         file
         for file in listing.files
-        if file.path.lower().endswith(_WANTED_SUFFIXES) and (file.component in components or file.path == INDEX_NAME)
+        if is_fetched(file.path) and (file.component in components or file.path == INDEX_NAME)
     ]
     there = {file.component for file in needed}
     missing = [name for name in components if name not in there]

@@ -63,15 +63,17 @@ class LockManager:
             lock.release()
 
     def is_held(self, name: str) -> bool:
-        """Whether somebody has it just now."""
+        """Whether somebody has it just now. Where nothing can be locked, nobody has."""
         path = self._folder / f"{name}.lock"
         if not path.exists():
             return False
         lock = filelock.FileLock(path)
         try:
             lock.acquire(timeout=0)
-        except (filelock.Timeout, OSError):
+        except filelock.Timeout:
             return True
+        except OSError:
+            return False
         lock.release()
         return False
 

@@ -143,13 +143,11 @@ class WebClient:
         self._endpoint = split_address(endpoint)
         self._headers = dict(headers or {})
         self._timeouts = timeouts
-        self._session = requests.Session()
-        # The library would look for a password of its own in ~/.netrc.
-        self._session.auth = lambda request: request
-        self._session.headers.update({"User-Agent": f"wan-fixes/{__version__}", "Accept-Encoding": "identity"})
-        adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64, max_retries=0)
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, adapter)
+        self._session = _session()
+        # No proxy is asked for this machine. Told so by an argument, the library changes the environment for a moment,
+        # and other threads with it: https://github.com/psf/requests/blob/main/src/requests/utils.py, `set_environ`.
+        self._local = _session()
+        self._local.trust_env = False
 
     def json(self, address: str, params: Mapping[str, str] | None = None) -> Any:
         """A JSON document. Raises ModelError."""
@@ -192,6 +190,7 @@ class WebClient:
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
+        self._local.close()
 
     def _open(
         self, address: str, headers: Mapping[str, str], params: Mapping[str, str] | None
@@ -224,19 +223,28 @@ class WebClient:
         self, address: str, parts: SplitResult, headers: Mapping[str, str], params: Mapping[str, str] | None
     ) -> requests.Response:
         own = self._headers if same_origin(parts, self._endpoint) else {}
-        proxies = {"no_proxy": parts.hostname or ""} if is_loopback(parts.hostname or "") else None
+        session = self._local if is_loopback(parts.hostname or "") else self._session
         try:
-            return self._session.get(
+            return session.get(
                 address,
                 params=params,
                 headers={**own, **headers},
                 stream=True,
                 allow_redirects=False,
                 timeout=self._timeouts,
-                proxies=proxies,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise failure_of(error, address) from error
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.auth = lambda request: request  # else the library looks for a password of its own in ~/.netrc
+    session.headers.update({"User-Agent": f"wan-fixes/{__version__}", "Accept-Encoding": "identity"})
+    adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=64, max_retries=0)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    return session
 
 
 def failure_of(error: BaseException, address: str) -> ModelError:
