@@ -41,7 +41,7 @@ def list_(as_json: AsJson = False, _debug: Debug = False) -> None:
             "model_type": spec.model_type,
             "mode": spec.mode,
             "precision": variant.precision,
-            "repository": variant.hub.repository if variant.hub else None,
+            "repository": variant.hub.repository,
             "bytes": sum(file.size or 0 for file in variant.files) if _has_sizes(variant.files) else None,
         }
         for spec in manifest.models.values()

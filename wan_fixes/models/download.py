@@ -11,10 +11,10 @@ from typing import Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import no_space, not_writable
-from wan_fixes.models.listing import Listing, RemoteFile
+from wan_fixes.models.listing import Listing
 from wan_fixes.models.partial_file import PART_BYTES, PartialFile
 from wan_fixes.models.rate import RateLimiter
-from wan_fixes.models.records import FileRecord, record_of
+from wan_fixes.models.records import FileRecord, matching_record
 from wan_fixes.models.source import Source
 from wan_fixes.models.stream import FileStream, StoppedError
 from wan_fixes.models.web import RetryPolicy
@@ -67,7 +67,7 @@ class Downloader:
         records: dict[str, FileRecord] = {}
         jobs = []
         for file in listing.files:
-            known = self._finished_before(folder, file)
+            known = matching_record(folder / file.path, file, self._part_bytes)  # an earlier start finished it
             if known is None:
                 partial = PartialFile(folder / file.path, file, self._part_bytes)
                 jobs.append(_FileJob(partial, listing.revision))
@@ -80,15 +80,6 @@ class Downloader:
             job.is_last_try, job.spoilt = True, None
             self._run([job])
         return records | {job.partial.file.path: job.record for job in jobs if job.record is not None}
-
-    def _finished_before(self, folder: Path, file: RemoteFile) -> FileRecord | None:
-        """The record of a file that an earlier start finished; None where it has to be fetched."""
-        path = folder / file.path
-        if not path.is_file() or path.stat().st_size != file.size:
-            return None
-        record = record_of(path, self._part_bytes, with_git_id=not file.sha256)
-        is_right = record.sha256 == file.sha256 if file.sha256 else record.git_id == file.git_id != ""
-        return record if is_right else None
 
     def _run(self, jobs: list[_FileJob]) -> None:
         """Fetch what the files lack. Raises ModelError; then nothing is written any more."""

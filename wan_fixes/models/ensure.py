@@ -24,7 +24,7 @@ from wan_fixes.models.manifest import Manifest, ModelSpec, VariantSpec, load_man
 from wan_fixes.models.names import ModelName, Wanted, parse_name
 from wan_fixes.models.partial_file import PART_BYTES
 from wan_fixes.models.rate import RateLimiter
-from wan_fixes.models.records import FileRecord, record_of
+from wan_fixes.models.records import FileRecord, matching_record
 from wan_fixes.models.source import Source
 from wan_fixes.models.web import RetryPolicy
 
@@ -153,7 +153,7 @@ class ModelEnsurer:
                 return status
             right, done = {}, 0
             for file in listing.files:
-                record = self._record_if_right(folder / file.path, file)
+                record = matching_record(folder / file.path, file, self._part_bytes)
                 if record is not None:
                     right[file.path] = record
                 done += file.size
@@ -190,10 +190,9 @@ class ModelEnsurer:
 
     def _known_listing(self, spec: ModelSpec, variant: VariantSpec, name: ModelName) -> Listing | None:
         """What the model should be, without asking anybody; None where that is not known yet."""
-        revision = variant.hub.revision if variant.hub else ""
         if variant.files and all(file.size is not None and file.sha256 for file in variant.files):
             files = tuple(RemoteFile(file.path, file.size or 0, file.sha256 or "") for file in variant.files)
-            return files_of_model(spec, Listing(str(self.manifest.path), revision, files))
+            return files_of_model(spec, Listing(str(self.manifest.path), variant.hub.revision, files))
         return self._pins.get(name)
 
     def _have(
@@ -236,20 +235,10 @@ class ModelEnsurer:
             record = None if verified is None else verified.files.get(file.path)
             is_known = record is not None and record.is_as(folder / file.path) and file.sha256 in ("", record.sha256)
             if not is_known:
-                record = self._record_if_right(folder / file.path, file)
+                record = matching_record(folder / file.path, file, self._part_bytes)
             if record is not None:
                 right[file.path] = record
         return right
-
-    def _record_if_right(self, path: Path, file: RemoteFile) -> FileRecord | None:
-        try:
-            if path.stat().st_size != file.size:
-                return None
-            record = record_of(path, self._part_bytes, with_git_id=not file.sha256)
-        except OSError:
-            return None
-        is_right = record.sha256 == file.sha256 if file.sha256 else record.git_id == file.git_id != ""
-        return record if is_right else None
 
     def _fetch_from(
         self,
@@ -301,7 +290,7 @@ class ModelEnsurer:
             raise no_space(self.resolver.root, wanted, self._margin)
 
     def _sources(self, variant: VariantSpec) -> list[Source]:
-        return [HubStore(variant.hub, retry=self._retry)] if variant.hub is not None else []
+        return [HubStore(variant.hub, retry=self._retry)]
 
     def _offline(self, name: ModelName, status: ModelStatus) -> ModelError:
         lacking = ", ".join((*status.missing, *status.corrupt)[:5]) or "all of it"
@@ -399,9 +388,9 @@ def _all_failed(name: ModelName, failures: list[tuple[str, ModelError]]) -> Mode
         return failures[0][1]
     said = "; ".join(f"{label}: {error.code.value}, {error.reason}" for label, error in failures)
     return ModelError(
-        ErrorCode.ALL_SOURCES_FAILED if failures else ErrorCode.INVALID_CONFIG,
+        ErrorCode.ALL_SOURCES_FAILED,
         f"{name} cannot be had",
-        reason=said or "the manifest names no source for it",
-        fix=failures[-1][1].fix if failures else "add a hub or s3 table to its variant",
+        reason=said,
+        fix=failures[-1][1].fix,
         context={"sources": [{"source": label, "code": error.code.value} for label, error in failures]},
     )

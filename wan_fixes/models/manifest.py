@@ -32,7 +32,6 @@ MODES: Final = ("t2v", "i2v", "ti2v")
 FAMILIES: Final = ("wan21", "wan22")
 
 _REPOSITORY: Final = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _REVISION: Final = re.compile(r"[\w][\w./-]{0,127}")
 
@@ -70,15 +69,6 @@ class HubSource:
 
 
 @dataclass(frozen=True)
-class S3Source:
-    """Objects of a bucket whose keys begin with `prefix`."""
-
-    bucket: str
-    prefix: str = ""
-    endpoint: str = ""
-
-
-@dataclass(frozen=True)
 class VramParameters:
     """What memory on the GPU is estimated from.
 
@@ -111,8 +101,7 @@ class VariantSpec:
 
     name: str
     precision: str
-    hub: HubSource | None
-    s3: S3Source | None
+    hub: HubSource
     files: tuple[FileSpec, ...] = ()
 
 
@@ -136,8 +125,6 @@ class ModelSpec:
         ``fps``, ``frames``, ``scheduler``, ``precision``, ``guidance``, ``height``, ``width``.
     variants:
         By name; the first is the default.
-    sensitive:
-        Whether its files are kept encrypted.
     """
 
     model_id: str
@@ -153,7 +140,6 @@ class ModelSpec:
     vram: VramParameters
     variants: Mapping[str, VariantSpec]
     fallbacks: tuple[str, ...] = ()
-    sensitive: bool = False
 
     @property
     def default_variant(self) -> str:
@@ -311,9 +297,9 @@ class _Reader:
         for name in table.keys() - known:
             self.wrong(f"{where}.{name}".lstrip("."), f"it is not known here ({', '.join(sorted(known))})")
 
-    def table(self, table: Mapping[str, Any], name: str, where: str, *, needed: bool = True) -> Mapping[str, Any]:
+    def table(self, table: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
         value = table.get(name, {})
-        if not isinstance(value, dict) or (needed and not value):
+        if not isinstance(value, dict) or not value:
             self.wrong(f"{where}.{name}".lstrip("."), "a table is missing")
             return {}
         return value
@@ -369,7 +355,6 @@ class _Reader:
             vram=self.vram(self.table(table, "vram", where), f"{where}.vram"),
             variants=variants,
             fallbacks=self.texts(table, "fallbacks", where),
-            sensitive=table.get("sensitive", False) is True,
         )
         if not spec.components:
             self.wrong(f"{where}.components", "there is none")
@@ -388,16 +373,11 @@ class _Reader:
         )
 
     def variant(self, name: str, table: Mapping[str, Any], where: str) -> VariantSpec:
-        self.names_only(table, where, {"precision", "hub", "s3", "files"})
-        hub = self.table(table, "hub", where, needed=False)
-        s3 = self.table(table, "s3", where, needed=False)
-        if not hub and not s3:
-            self.wrong(where, "it has no source: a table `hub` or `s3` is missing")
+        self.names_only(table, where, {"precision", "hub", "files"})
         return VariantSpec(
             name,
             self.text(table, "precision", where, _PRECISIONS.__contains__, " or ".join(_PRECISIONS)),
-            self.hub(hub, f"{where}.hub") if hub else None,
-            self.s3(s3, f"{where}.s3") if s3 else None,
+            self.hub(self.table(table, "hub", where), f"{where}.hub"),
             self.files(table.get("files", []), f"{where}.files"),
         )
 
@@ -406,15 +386,6 @@ class _Reader:
         repository = self.text(table, "repository", where, _is_repository, "OWNER/NAME")
         return HubSource(
             repository, self.text({"revision": "main", **table}, "revision", where, _is_revision, "a commit")
-        )
-
-    def s3(self, table: Mapping[str, Any], where: str) -> S3Source:
-        self.names_only(table, where, {"bucket", "prefix", "endpoint"})
-        filled = {"prefix": "", "endpoint": "", **table}
-        return S3Source(
-            self.text(table, "bucket", where, _BUCKET.fullmatch, "the name of a bucket"),
-            self.text(filled, "prefix", where, _is_prefix, "the beginning of a key"),
-            self.text(filled, "endpoint", where, _is_endpoint, "an https address"),
         )
 
     def files(self, listed: Any, where: str) -> tuple[FileSpec, ...]:
@@ -449,7 +420,6 @@ _MODEL_NAMES: Final = {
     "vram",
     "variants",
     "fallbacks",
-    "sensitive",
 }
 
 
@@ -459,13 +429,3 @@ def _is_repository(text: str) -> bool:
 
 def _is_revision(text: str) -> bool:
     return _REVISION.fullmatch(text) is not None and ".." not in text and "//" not in text
-
-
-def _is_prefix(text: str) -> bool:
-    return not text or (not text.startswith("/") and ".." not in text.split("/") and text.isprintable())
-
-
-def _is_endpoint(text: str) -> bool:
-    from wan_fixes.models.addresses import problem_with_address
-
-    return not text or problem_with_address(text) is None

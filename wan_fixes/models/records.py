@@ -9,6 +9,8 @@ from typing import Any
 
 import xxhash
 
+from wan_fixes.models.listing import RemoteFile
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -93,6 +95,18 @@ def record_of(path: Path, part_bytes: int, *, with_git_id: bool = False) -> File
         part_bytes,
         tuple(parts),
     )
+
+
+def matching_record(path: Path, file: RemoteFile, part_bytes: int) -> FileRecord | None:
+    """Read a file and take its digests; None unless it is there and what its source has."""
+    try:
+        if path.stat().st_size != file.size:
+            return None
+        record = record_of(path, part_bytes, with_git_id=not file.sha256)
+    except OSError:
+        return None
+    is_right = record.sha256 == file.sha256 if file.sha256 else record.git_id == file.git_id != ""
+    return record if is_right else None
 
 
 def git_hasher(size: int) -> Any:
