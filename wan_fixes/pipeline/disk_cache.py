@@ -146,8 +146,10 @@ class ValidatedDiskCache(DiskCache):
         self._small = small
         if self.context.fills_cache:
             dropped = self.context.roster.dropped()
-            present = {place: key for place, key in self._keys.items() if place[0] not in dropped}
-            self.known_samples.remember(present if dropped else self._keys, small)
+            present = self._keys
+            if dropped:
+                present = {place: key for place, key in self._keys.items() if place[0] not in dropped}
+            self.known_samples.remember(present, small)
         if self._groups and any(group.indices for group in self._groups) and not len(planned):
             self._refuse_empty_epoch()
 
