@@ -23,7 +23,7 @@ import pytest
 from wan_fixes.models.partial_file import PART_BYTES
 
 from .hub_server import Hub, running_hub
-from .world import REPOSITORY, content_of, ensurer, model_files
+from .world import REPOSITORY, content_of, ensurer, memory_folder, model_files
 
 SIZE = 256 << 20
 LARGE = "transformer/diffusion_pytorch_model.safetensors"
@@ -49,12 +49,7 @@ def large() -> bytes:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
-    """In memory, where there is such a place: gigabytes are written."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    with tempfile.TemporaryDirectory(dir=memory_folder() or tmp_path) as folder:
         yield Path(folder)
 
 
