@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 settings.register_profile("no deadline", deadline=None)  # a busy machine is slow, and that is no counterexample
 settings.load_profile("no deadline")
 put_mgds_on_path()  # here, before any test module chooses an engine by importing the pipeline
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_raises() -> Iterator[None]:
+    """A suite that a script starts in the background is told to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
