@@ -15,7 +15,15 @@ from typing import Final
 from wan_fixes.models.download import CONNECTIONS, Downloader
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.hub import HubStore
-from wan_fixes.models.installed import VERIFIED_NAME, ModelState, ModelStatus, Verified, look_at
+from wan_fixes.models.installed import (
+    VERIFIED_NAME,
+    ModelState,
+    ModelStatus,
+    Verified,
+    bytes_fetched,
+    incomplete,
+    look_at,
+)
 from wan_fixes.models.layout import ModelResolver, free_bytes, no_space, not_writable
 from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
 from wan_fixes.models.lock_file import LockFile
@@ -163,19 +171,7 @@ class ModelEnsurer:
             if not missing and not wrong:
                 Verified.now(name, listing, right).write(folder)
                 return self._look(spec, chosen, name)
-        needed = sum(file.size for file in listing.files if file.path in {*missing, *wrong})
-        return ModelStatus(
-            str(name),
-            ModelState.CORRUPT if wrong else ModelState.PARTIAL,
-            folder,
-            missing,
-            wrong,
-            bytes_needed=needed,
-            bytes_there=listing.bytes - needed,
-            verified_at=status.verified_at,
-            revision=listing.revision,
-            source=listing.source,
-        )
+        return incomplete(name, folder, listing, missing, wrong, verified_at=status.verified_at)
 
     # Inside
 
@@ -257,9 +253,11 @@ class ModelEnsurer:
             self._pins.put(name, listing)
             right = self._right_files(folder, listing)
         needed = Listing(listing.source, listing.revision, tuple(f for f in listing.files if f.path not in right))
-        self._check_space(name, partial, needed)
+        to_come = needed.bytes - bytes_fetched(partial, needed)
+        if to_come > free_bytes(partial) - self._margin:
+            raise no_space(self.resolver.root, to_come, self._margin)
         self.resolver.make(partial)
-        done = listing.bytes - look_at(name, partial / "none", partial, needed).bytes_needed  # type: ignore[operator]
+        done = listing.bytes - to_come
         lock = threading.Lock()
 
         def came(count: int, file: str) -> None:
@@ -282,12 +280,6 @@ class ModelEnsurer:
             with _disk_errors(folder):
                 _publish(partial, folder, records)
         Verified.now(name, listing, _as_published(folder, right | records)).write(folder)
-
-    def _check_space(self, name: ModelName, partial: Path, needed: Listing) -> None:
-        there = look_at(name, partial / "none", partial, needed).bytes_there
-        wanted = needed.bytes - there
-        if wanted > free_bytes(partial) - self._margin:
-            raise no_space(self.resolver.root, wanted, self._margin)
 
     def _sources(self, variant: VariantSpec) -> list[Source]:
         return [HubStore(variant.hub, retry=self._retry)]
@@ -362,17 +354,7 @@ def _publish(partial: Path, folder: Path, records: dict[str, FileRecord]) -> Non
 
 def _as_published(folder: Path, records: dict[str, FileRecord]) -> dict[str, FileRecord]:
     """With the times that the files have in their place."""
-    return {
-        path: FileRecord(
-            record.size,
-            (folder / path).stat().st_mtime_ns,
-            record.sha256,
-            record.git_id,
-            record.part_bytes,
-            record.parts,
-        )
-        for path, record in records.items()
-    }
+    return {path: replace(record, mtime_ns=(folder / path).stat().st_mtime_ns) for path, record in records.items()}
 
 
 @contextlib.contextmanager

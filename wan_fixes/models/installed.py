@@ -133,9 +133,8 @@ def look_at(name: ModelName, folder: Path, partial: Path, listing: Listing | Non
         there = _bytes_below(partial)
         state = ModelState.PARTIAL if there else ModelState.NOT_PRESENT
         return ModelStatus(str(name), state, folder, bytes_there=there)
-    sizes = {file.path: _bytes_of(partial, file) for file in listing.files}
     missing = tuple(file.path for file in listing.files if _size(partial / file.path) != file.size)
-    there = sum(sizes.values())
+    there = bytes_fetched(partial, listing)
     return ModelStatus(
         str(name),
         ModelState.PARTIAL if partial.is_dir() else ModelState.NOT_PRESENT,
@@ -198,6 +197,19 @@ def _of_unverified(name: ModelName, folder: Path, listing: Listing | None) -> Mo
     missing = tuple(path for path, size in sizes.items() if size is None)
     corrupt = tuple(file.path for file in listing.files if sizes[file.path] not in (None, file.size))
     rest = tuple(path for path in sizes if path not in {*missing, *corrupt})
+    return incomplete(name, folder, listing, missing, corrupt, rest)
+
+
+def incomplete(
+    name: ModelName,
+    folder: Path,
+    listing: Listing,
+    missing: tuple[str, ...],
+    corrupt: tuple[str, ...],
+    unverified: tuple[str, ...] = (),
+    verified_at: float | None = None,
+) -> ModelStatus:
+    """The state of a published folder that should hold the files of `listing`, and lacks some."""
     needed = sum(file.size for file in listing.files if file.path in {*missing, *corrupt})
     return ModelStatus(
         str(name),
@@ -205,12 +217,18 @@ def _of_unverified(name: ModelName, folder: Path, listing: Listing | None) -> Mo
         folder,
         missing,
         corrupt,
-        rest,
+        unverified,
         bytes_needed=needed,
         bytes_there=listing.bytes - needed,
+        verified_at=verified_at,
         revision=listing.revision,
         source=listing.source,
     )
+
+
+def bytes_fetched(partial: Path, listing: Listing) -> int:
+    """How much of these files is in the folder where they are fetched to, as earlier starts noted it."""
+    return sum(_bytes_of(partial, file) for file in listing.files)
 
 
 def _bytes_of(partial: Path, file: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,21 +93,19 @@ def check_listing(listing: Listing) -> None:
             raise _bad_reply(listing.source, f"the size or digest of {file.path[:200]!r} is none")
 
 
-def files_of_model(spec: ModelSpec, listing: Listing, without: Iterable[str] = ()) -> Listing:
-    """Those that the model needs: of its components, less those in `without`, and the index beside them.
+def files_of_model(spec: ModelSpec, listing: Listing) -> Listing:
+    """Those that the model needs: of its components, and the index beside them.
 
     Pictures and pages for people, and whatever can run code, are left out. Raises ModelError naming a component that
     the source does not have.
     """
-    left_out = set(without)
-    components = [name for name in spec.components if name not in left_out]
     needed = [
         file
         for file in listing.files
-        if is_fetched(file.path) and (file.component in components or file.path == INDEX_NAME)
+        if is_fetched(file.path) and (file.component in spec.components or file.path == INDEX_NAME)
     ]
     there = {file.component for file in needed}
-    missing = [name for name in components if name not in there]
+    missing = [name for name in spec.components if name not in there]
     if missing or all(file.path != INDEX_NAME for file in needed):
         absent = ", ".join(missing) or INDEX_NAME
         raise ModelError(

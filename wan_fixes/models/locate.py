@@ -11,13 +11,12 @@ from wan_fixes.health.text import size_text
 from wan_fixes.models.ensure import ModelEnsurer, Progress
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import ModelState
-from wan_fixes.models.manifest import Manifest, ModelSpec, load_manifest
-from wan_fixes.models.names import parse_name
+from wan_fixes.models.manifest import ModelSpec, load_manifest
 
 _SAY_SECONDS: Final = 1.0
 
 
-def named_model(text: str, manifest: Manifest | None = None) -> ModelSpec | None:
+def named_model(text: str) -> ModelSpec | None:
     """The model of the manifest that this text names; None where it is a path, a hub id, or some other name.
 
     What is there as a file or folder is that. Raises ModelError for ``ID@VERSION`` with an unknown id or version.
@@ -26,7 +25,7 @@ def named_model(text: str, manifest: Manifest | None = None) -> ModelSpec | None
     if not text or "/" in text or "\\" in text or Path(text).exists():
         return None
     try:
-        spec, _ = (manifest or load_manifest()).find(text)
+        spec, _ = load_manifest().find(text)
     except ModelError as error:
         if error.code is ErrorCode.UNKNOWN_MODEL and "@" not in text:
             return None
@@ -53,14 +52,12 @@ def check_complete(name: str) -> None:
         )
 
 
-def locate_model(
-    model_type: str, base_model: str, say: Callable[[str], None], ensurer: ModelEnsurer | None = None
-) -> str | None:
+def locate_model(model_type: str, base_model: str, say: Callable[[str], None]) -> str | None:
     """The folder of the model that `base_model` names, which is fetched where it is not complete; None as above.
 
     `say` is told about once a second how far that is. Raises ModelError, also where the name is another model type's.
     """
-    spec = named_model(base_model, None if ensurer is None else ensurer.manifest)
+    spec = named_model(base_model)
     if spec is None:
         return None
     if spec.model_type != model_type:
@@ -70,8 +67,6 @@ def locate_model(
             reason=f"the model type is set to {model_type}",
             fix=f"set it to {spec.model_type}, or name another model (`wan models list`)",
         )
-    models = ensurer or ModelEnsurer()
-    wanted = parse_name(base_model)
     said_at = 0.0
 
     def came(progress: Progress) -> None:
@@ -81,9 +76,8 @@ def locate_model(
             said_at = now
             say(f"fetching {progress.name}: {size_text(progress.done)} of {size_text(progress.total)}")
 
-    folder = models.ensure(
+    folder = ModelEnsurer().ensure(
         base_model,
-        wanted.variant,
         on_progress=came,
         on_wait=lambda holder: say(f"waiting for {holder}, which fetches {base_model.strip()}"),
     )
