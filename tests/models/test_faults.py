@@ -12,7 +12,7 @@ import pytest
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import ModelState
-from wan_fixes.models.web import WebClient, retry_after_of
+from wan_fixes.models.sources.web import WebClient, retry_after_of
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole

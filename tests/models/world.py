@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from wan_fixes.models.ensure import ModelEnsurer
-from wan_fixes.models.hub import HubStore
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.manifest import Manifest, parse_manifest
-from wan_fixes.models.web import RetryPolicy
+from wan_fixes.models.sources.hub import HubStore
+from wan_fixes.models.sources.web import RetryPolicy
 
 from .hub_server import Hub
 

@@ -93,7 +93,7 @@ def ensure(
 ) -> None:
     """Fetch what is missing of a model, and print its folder. It goes on where it was interrupted."""
     from wan_fixes.models import ModelEnsurer, Progress
-    from wan_fixes.models.rate import RateLimiter
+    from wan_fixes.models.sources.rate import RateLimiter
 
     ensurer = ModelEnsurer(connections=connections, rate=RateLimiter(limit * 1e6))
     with progress_bar(model, in_bytes=True) as update:

@@ -5,8 +5,9 @@ from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import ModelState, ModelStatus
 from wan_fixes.models.layout import ModelResolver, models_root
 from wan_fixes.models.locks import LockManager
-from wan_fixes.models.manifest import FileSpec, Manifest, ModelSpec, load_manifest
+from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import ModelName, parse_name
+from wan_fixes.models.spec import FileSpec, ModelSpec
 
 __all__ = [
     "ErrorCode",

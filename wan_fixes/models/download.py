@@ -13,11 +13,11 @@ from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import no_space, not_writable
 from wan_fixes.models.listing import Listing
 from wan_fixes.models.partial_file import PART_BYTES, PartialFile
-from wan_fixes.models.rate import RateLimiter
 from wan_fixes.models.records import FileRecord, matching_record
-from wan_fixes.models.source import Source
-from wan_fixes.models.stream import FileStream, StoppedError
-from wan_fixes.models.web import RetryPolicy
+from wan_fixes.models.sources.rate import RateLimiter
+from wan_fixes.models.sources.source import Source
+from wan_fixes.models.sources.stream import FileStream, StoppedError
+from wan_fixes.models.sources.web import RetryPolicy
 from wan_fixes.store.atomic import FULL
 
 logger = logging.getLogger(__name__)

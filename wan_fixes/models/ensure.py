@@ -14,7 +14,6 @@ from typing import Final
 
 from wan_fixes.models.download import CONNECTIONS, Downloader
 from wan_fixes.models.failures import ErrorCode, ModelError
-from wan_fixes.models.hub import HubStore
 from wan_fixes.models.installed import (
     VERIFIED_NAME,
     ModelState,
@@ -28,13 +27,15 @@ from wan_fixes.models.layout import ModelResolver, free_bytes, no_space, not_wri
 from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
 from wan_fixes.models.lock_file import LockFile
 from wan_fixes.models.locks import LockManager
-from wan_fixes.models.manifest import Manifest, ModelSpec, VariantSpec, load_manifest
+from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import ModelName, Wanted, parse_name
 from wan_fixes.models.partial_file import PART_BYTES
-from wan_fixes.models.rate import RateLimiter
 from wan_fixes.models.records import FileRecord, matching_record
-from wan_fixes.models.source import Source
-from wan_fixes.models.web import RetryPolicy
+from wan_fixes.models.sources.hub import HubStore
+from wan_fixes.models.sources.rate import RateLimiter
+from wan_fixes.models.sources.source import Source
+from wan_fixes.models.sources.web import RetryPolicy
+from wan_fixes.models.spec import ModelSpec, VariantSpec
 
 logger = logging.getLogger(__name__)
 

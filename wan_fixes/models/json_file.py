@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from wan_fixes.models.layout import not_writable
+from wan_fixes.errors import CriticalError
+from wan_fixes.models.layout import no_space, not_writable
+from wan_fixes.store.atomic import DISK_FULL, write_atomic
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a line with a checksum, and JSON, in place of what is there. Raises ModelError."""
     body = json.dumps(content, separators=(",", ":")).encode("ascii")
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
+    line = xxhash.xxh3_128_hexdigest(body).encode() + b"\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(xxhash.xxh3_128_hexdigest(body).encode() + b"\n" + body)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise not_writable(path, error) from error
+        write_atomic(path, [line, body], temporary_folder=path.parent)
+    except CriticalError as error:
+        if DISK_FULL in error.context:
+            raise no_space(path, len(line) + len(body)) from error
+        raise not_writable(path, error.__cause__ or error) from error
 
 
 def read_json(path: Path) -> Any:

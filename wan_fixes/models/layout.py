@@ -12,8 +12,8 @@ import platformdirs
 
 from wan_fixes.health.text import size_text
 from wan_fixes.models.failures import ErrorCode, ModelError
-from wan_fixes.models.manifest import ModelSpec
 from wan_fixes.models.names import ModelName
+from wan_fixes.models.spec import ModelSpec
 
 ROOT_VARIABLE: Final = "MODELS_ROOT"
 #: Windows takes no longer paths, unless somebody switched that on.
@@ -138,12 +138,12 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def not_writable(path: Path, error: OSError) -> ModelError:
+def not_writable(path: Path, error: BaseException) -> ModelError:
     """What a failed write to a folder means."""
     return ModelError(
         ErrorCode.NOT_WRITABLE,
         "the folder of models cannot be written",
         path=path,
-        reason=error.strerror or str(error),
+        reason=getattr(error, "strerror", None) or str(error),
         fix=f"make it writable, or name another one in {ROOT_VARIABLE}",
     )

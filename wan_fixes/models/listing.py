@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
-from wan_fixes.models.manifest import ModelSpec
 from wan_fixes.models.names import FORBIDDEN_SUFFIXES, check_paths
+from wan_fixes.models.spec import ModelSpec
 
 #: Kinds of files that a model folder is made of.
 _WANTED_SUFFIXES: Final = (".safetensors", ".json", ".model", ".txt", ".jinja")

@@ -11,7 +11,8 @@ from wan_fixes.health.text import size_text
 from wan_fixes.models.ensure import ModelEnsurer, Progress
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import ModelState
-from wan_fixes.models.manifest import ModelSpec, load_manifest
+from wan_fixes.models.manifest import load_manifest
+from wan_fixes.models.spec import ModelSpec
 
 _SAY_SECONDS: Final = 1.0
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.listing import Listing, RemoteFile, check_listing, is_fetched
-from wan_fixes.models.manifest import HubSource
-from wan_fixes.models.web import Answer, RetryPolicy, WebClient
+from wan_fixes.models.sources.web import Answer, RetryPolicy, WebClient
+from wan_fixes.models.spec import HubSource
 
 ENDPOINT_VARIABLE: Final = "HF_ENDPOINT"
 _ENDPOINT: Final = "https://huggingface.co"

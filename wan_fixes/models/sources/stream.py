@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.listing import RemoteFile
-from wan_fixes.models.rate import RateLimiter
-from wan_fixes.models.source import Piece, Source
-from wan_fixes.models.web import RetryPolicy
+from wan_fixes.models.sources.rate import RateLimiter
+from wan_fixes.models.sources.source import Piece, Source
+from wan_fixes.models.sources.web import RetryPolicy
 
 
 class StoppedError(Exception):

@@ -24,8 +24,8 @@ import urllib3
 from wan_fixes import __version__
 from wan_fixes.health.retry import backoff_seconds
 from wan_fixes.health.text import plain
-from wan_fixes.models.addresses import is_loopback, problem_with_address, same_origin, split_address
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.sources.addresses import is_loopback, problem_with_address, same_origin, split_address
 
 CHUNK_BYTES: Final = 1 << 20
 _MOST_REDIRECTS: Final = 10
