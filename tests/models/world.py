@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from wan_fixes.models.ensure import ModelEnsurer
+from wan_fixes.models.fetching import FetchOptions
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.manifest import Manifest, parse_manifest
 from wan_fixes.models.sources.hub import HubStore
+from wan_fixes.models.sources.source import Source
 from wan_fixes.models.sources.web import RetryPolicy
+from wan_fixes.models.target import Target
 
 from .hub_server import Hub
 
@@ -87,11 +90,15 @@ def ensurer(root: Path, hub: Hub, manifest: Manifest | None = None, **options: A
     timeouts = options.pop("timeouts", (5.0, 5.0))
     token = options.pop("token", "")
 
-    def sources(variant: Any) -> list[Any]:
-        return [HubStore(variant.hub, endpoint=hub.address, token=token, retry=retry, timeouts=timeouts)]
+    def sources(target: Target) -> list[Source]:
+        return [HubStore(target.variant.hub, endpoint=hub.address, token=token, retry=retry, timeouts=timeouts)]
 
-    settings = {"part_bytes": PART, "retry": retry, "safety_margin": 0, "connections": 4, "make_sources": sources}
-    return ModelEnsurer(manifest or manifest_of(), ModelResolver(root), **{**settings, **options})
+    make_sources = options.pop("make_sources", sources)
+    settings = {"part_bytes": PART, "retry": retry, "safety_margin": 0, "connections": 4}
+    fetch_options = FetchOptions(**{**settings, **options})
+    return ModelEnsurer(
+        manifest or manifest_of(), ModelResolver(root), options=fetch_options, make_sources=make_sources
+    )
 
 
 def content_of(folder: Path) -> dict[str, bytes]:

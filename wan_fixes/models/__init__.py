@@ -1,7 +1,8 @@
 """The room of model files: present, complete and genuine, before anything is loaded. Never imports torch."""
 
-from wan_fixes.models.ensure import ModelEnsurer, Progress
+from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.fetching import FetchOptions, Progress
 from wan_fixes.models.installed import ModelState, ModelStatus
 from wan_fixes.models.layout import ModelResolver, models_root
 from wan_fixes.models.locks import LockManager
@@ -11,6 +12,7 @@ from wan_fixes.models.spec import FileSpec, ModelSpec
 
 __all__ = [
     "ErrorCode",
+    "FetchOptions",
     "FileSpec",
     "LockManager",
     "Manifest",

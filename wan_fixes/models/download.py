@@ -11,12 +11,12 @@ from typing import Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import no_space, not_writable
-from wan_fixes.models.listing import Listing
+from wan_fixes.models.listing import Listing, RemoteFile
 from wan_fixes.models.partial_file import PART_BYTES, PartialFile
-from wan_fixes.models.records import FileRecord, matching_record
+from wan_fixes.models.records import FileRecord, matching_record, record_of
 from wan_fixes.models.sources.rate import RateLimiter
 from wan_fixes.models.sources.source import Source
-from wan_fixes.models.sources.stream import FileStream, StoppedError
+from wan_fixes.models.sources.stream import Ending, FileStream, StoppedError
 from wan_fixes.models.sources.web import RetryPolicy
 from wan_fixes.store.atomic import FULL
 
@@ -57,7 +57,7 @@ class Downloader:
         self._rate = rate or RateLimiter()
         self._retry = retry or RetryPolicy()
         self._on_bytes = on_bytes
-        self._stop = stop or threading.Event()
+        self._stop = Ending(stop or threading.Event())
 
     def fetch(self, listing: Listing, folder: Path) -> dict[str, FileRecord]:
         """Have all files of the listing in the folder; returns a record of each, by path.
@@ -67,7 +67,7 @@ class Downloader:
         records: dict[str, FileRecord] = {}
         jobs = []
         for file in listing.files:
-            known = matching_record(folder / file.path, file, self._part_bytes)  # an earlier start finished it
+            known = _finished(folder / file.path, file, self._part_bytes)
             if known is None:
                 partial = PartialFile(folder / file.path, file, self._part_bytes)
                 jobs.append(_FileJob(partial, listing.revision))
@@ -156,6 +156,16 @@ class Downloader:
             if error.code not in _WORTH_ANEW or job.is_last_try:
                 raise
             job.spoilt = error
+
+
+def _finished(path: Path, file: RemoteFile, part_bytes: int) -> FileRecord | None:
+    """A record of a file that an earlier start finished. Where nobody knows its digest, its size must do."""
+    if file.sha256 or file.git_id:
+        return matching_record(path, file, part_bytes)
+    try:
+        return record_of(path, part_bytes) if path.stat().st_size == file.size else None
+    except OSError:
+        return None
 
 
 class _FileJob:

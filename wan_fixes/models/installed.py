@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
 from wan_fixes.models.json_file import read_json, write_json
-from wan_fixes.models.listing import Listing
+from wan_fixes.models.listing import Listing, RemoteFile
 from wan_fixes.models.names import ModelName, problem_with_path
 from wan_fixes.models.partial_file import PartialFile
 from wan_fixes.models.records import FileRecord
 
 VERIFIED_NAME: Final = ".verified.json"
+#: What that is called while the model is removed: the folder counts as nothing then, and the next run removes the rest.
+REMOVING_NAME: Final = ".removing.json"
 _FORMAT: Final = 1
 
 
@@ -41,6 +43,9 @@ class Verified:
         A record of each, by path.
     seconds:
         When (since 1970, UTC).
+    wrong:
+        Files that were found spoilt since, by path, with the time that they had then (ns): the record is of what
+        they should be.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Verified:
     revision: str
     files: Mapping[str, FileRecord]
     seconds: float
+    wrong: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def now(cls, name: ModelName, listing: Listing, files: Mapping[str, FileRecord]) -> Verified:
@@ -58,7 +64,26 @@ class Verified:
         """Put it into a model folder. Raises ModelError."""
         files = {path: record.as_json() for path, record in self.files.items()}
         content = {"format": _FORMAT, "name": self.name, "source": self.source, "revision": self.revision}
-        write_json(folder / VERIFIED_NAME, content | {"seconds": self.seconds, "files": files})
+        content |= {"seconds": self.seconds, "files": files, "wrong": dict(self.wrong)}
+        write_json(folder / VERIFIED_NAME, content)
+
+    @property
+    def listing(self) -> Listing:
+        """What the model consisted of then."""
+        files = tuple(RemoteFile(path, record.size, record.sha256) for path, record in self.files.items())
+        return Listing(self.source, self.revision, files)
+
+    @classmethod
+    def listing_in(cls, folder: Path) -> Listing | None:
+        """Of the model in a folder, or None where there is no sound record."""
+        verified = cls.read(folder)
+        return None if verified is None else verified.listing
+
+    def right(self, folder: Path, path: str) -> FileRecord | None:
+        """The record of a file that is still as it was when its digest was right; nothing is read."""
+        record = self.files.get(path)
+        is_right = record is not None and path not in self.wrong and record.is_as(folder / path)
+        return record if is_right else None
 
     @classmethod
     def read(cls, folder: Path) -> Verified | None:
@@ -68,7 +93,8 @@ class Verified:
             if content["format"] != _FORMAT or any(map(problem_with_path, content["files"])):
                 return None
             files = {path: FileRecord.from_json(record) for path, record in content["files"].items()}
-            return cls(content["name"], content["source"], content["revision"], files, float(content["seconds"]))
+            wrong = {str(path): int(mtime_ns) for path, mtime_ns in content.get("wrong", {}).items()}
+            return cls(content["name"], content["source"], content["revision"], files, float(content["seconds"]), wrong)
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -150,9 +176,7 @@ def look_at(name: ModelName, folder: Path, partial: Path, listing: Listing | Non
 def _is_of(verified: Verified, listing: Listing) -> bool:
     """Whether what was verified is what is wanted now: the same files with the same content."""
     return verified.files.keys() >= {file.path for file in listing.files} and all(
-        verified.files[file.path].size == file.size
-        and (not file.sha256 or verified.files[file.path].sha256 == file.sha256)
-        for file in listing.files
+        verified.files[file.path].is_of(file) for file in listing.files
     )
 
 
@@ -164,7 +188,7 @@ def _of_verified(name: ModelName, folder: Path, verified: Verified) -> ModelStat
         except OSError:
             missing.append(path)
             continue
-        if state.st_size != record.size:
+        if state.st_size != record.size or verified.wrong.get(path) == state.st_mtime_ns:
             corrupt.append(path)
             continue
         there += record.size

@@ -16,6 +16,7 @@ from wan_fixes.models.names import ModelName
 from wan_fixes.models.spec import ModelSpec
 
 ROOT_VARIABLE: Final = "MODELS_ROOT"
+OLD_VERSIONS: Final = "versions"
 #: Windows takes no longer paths, unless somebody switched that on.
 LONGEST_WINDOWS_PATH: Final = 259
 #: Room for the longest file of a model below its folder, with the endings of a download.
@@ -52,6 +53,14 @@ class ModelResolver:
         """Where they are until then. The same for every process and start: that is how a download goes on."""
         return self.temporary / f"{name.folder_name}.partial"
 
+    def old_version_folder(self, name: ModelName, revision: str) -> Path:
+        """Where a model lies in a revision that it no longer has, to go back to."""
+        return self.root / OLD_VERSIONS / name.folder_name / revision[:12]
+
+    def next_folder(self, name: ModelName) -> Path:
+        """Where the revision is made that is to take the model's place."""
+        return self.temporary / f"{name.folder_name}.next"
+
     @property
     def temporary(self) -> Path:
         """What is not complete."""
@@ -86,6 +95,16 @@ class ModelResolver:
         except OSError as error:
             raise not_writable(folder, error) from error
         return folder
+
+
+def is_old_version(folder: Path) -> bool:
+    """Whether this is a model in a revision that it no longer has, kept to go back to."""
+    return folder.parent.parent.name == OLD_VERSIONS
+
+
+def model_folder_name(folder: Path) -> str:
+    """The name of the folder of the model that is in `folder`, now or in an earlier revision: its lock has it too."""
+    return folder.parent.name if is_old_version(folder) else folder.name
 
 
 def problem_with_root(root: PurePath, *, windows: bool) -> tuple[str, str] | None:

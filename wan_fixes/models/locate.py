@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from wan_fixes.health.text import size_text
-from wan_fixes.models.ensure import ModelEnsurer, Progress
+from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.fetching import Progress
 from wan_fixes.models.installed import ModelState
 from wan_fixes.models.manifest import load_manifest
 from wan_fixes.models.spec import ModelSpec

@@ -63,6 +63,25 @@ class PartialFile:
         os.ftruncate(self._handle, self.file.size)
         self._write_state()
 
+    def begin_from(self, path: Path, record: FileRecord) -> None:
+        """Take over from `path`, a spoilt copy of this file, the parts that are as `record` has them.
+
+        Nothing is done where fetching has begun already. Raises OSError.
+        """
+        if not record.is_of(self.file) or self._read_state() is not None or not path.is_file():
+            return
+        self.part_bytes = record.part_bytes
+        with self, path.open("rb") as spoilt:
+            assert self._handle is not None, "it is open"
+            for number, digest in enumerate(record.parts[: self.count]):
+                spoilt.seek(number * self.part_bytes)
+                part = spoilt.read(self._length(number))
+                if xxhash.xxh3_128_hexdigest(part) == digest:
+                    _write_at(self._handle, part, number * self.part_bytes)
+                    self._done[number] = digest
+            os.fsync(self._handle)
+            self._write_state()
+
     def bytes_on_disk(self) -> int:
         """Of the parts that an earlier start wrote, as it noted them. Nothing is opened for writing, or verified."""
         known = self._read_state()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,12 @@ class FileRecord:
         state = path.stat()
         return cls(state.st_size, state.st_mtime_ns, **digests)
 
+    def is_of(self, file: RemoteFile) -> bool:
+        """Whether it has the digest that the source says of a file; where it says none, no other is known."""
+        if self.size != file.size:
+            return False
+        return self.sha256 == file.sha256 if file.sha256 else file.git_id in ("", self.git_id)
+
     def is_as(self, path: Path) -> bool:
         """Whether the file has this size and time; nothing is read."""
         try:
@@ -69,7 +76,9 @@ class FileRecord:
         return record
 
 
-def record_of(path: Path, part_bytes: int, *, with_git_id: bool = False) -> FileRecord:
+def record_of(
+    path: Path, part_bytes: int, *, with_git_id: bool = False, on_bytes: Callable[[int], None] = lambda _: None
+) -> FileRecord:
     """Read a file and take its digests. Raises OSError."""
     before = path.stat()
     sha256, git_id = hashlib.sha256(), git_hasher(before.st_size) if with_git_id else None
@@ -79,6 +88,7 @@ def record_of(path: Path, part_bytes: int, *, with_git_id: bool = False) -> File
             part, left = xxhash.xxh3_128(), part_bytes
             while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
                 left -= len(chunk)
+                on_bytes(len(chunk))
                 sha256.update(chunk)
                 part.update(chunk)
                 if git_id is not None:
@@ -97,16 +107,41 @@ def record_of(path: Path, part_bytes: int, *, with_git_id: bool = False) -> File
     )
 
 
-def matching_record(path: Path, file: RemoteFile, part_bytes: int) -> FileRecord | None:
-    """Read a file and take its digests; None unless it is there and what its source has."""
+def matching_record(
+    path: Path,
+    file: RemoteFile,
+    part_bytes: int,
+    known: FileRecord | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> FileRecord | None:
+    """Read a file and take its digests; None unless it is there and what its source has.
+
+    With a `known` record of that content only the digest of the whole is taken, which is quicker. Where the source
+    says no digest, the known one must be right.
+    """
+    sha256 = file.sha256 or ("" if file.git_id or known is None else known.sha256)
     try:
-        if path.stat().st_size != file.size:
+        before = path.stat()
+        if before.st_size != file.size:
             return None
-        record = record_of(path, part_bytes, with_git_id=not file.sha256)
+        if known is not None and known.sha256 == sha256 != "":
+            found = sha256_of(path, on_bytes)
+            return replace(known, mtime_ns=before.st_mtime_ns) if found == sha256 else None
+        record = record_of(path, part_bytes, with_git_id=not sha256, on_bytes=on_bytes)
     except OSError:
         return None
-    is_right = record.sha256 == file.sha256 if file.sha256 else record.git_id == file.git_id != ""
+    is_right = record.sha256 == sha256 if sha256 else record.git_id == file.git_id != ""
     return record if is_right else None
+
+
+def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
+    """The digest of a file, in hex digits. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            on_bytes(len(chunk))
+    return digest.hexdigest()
 
 
 def git_hasher(size: int) -> Any:

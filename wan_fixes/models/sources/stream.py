@@ -16,6 +16,22 @@ class StoppedError(Exception):
     """Reading was ended from outside."""
 
 
+class Ending:
+    """Whether reading is to end: somebody outside asked for it, or a part of it failed."""
+
+    def __init__(self, asked: threading.Event) -> None:
+        self._asked = asked
+        self._failed = threading.Event()
+
+    def set(self) -> None:
+        """A part failed: the others are to end too. Whoever asks from outside is not touched."""
+        self._failed.set()
+
+    def is_set(self) -> bool:
+        """Whether it is to end."""
+        return self._failed.is_set() or self._asked.is_set()
+
+
 class FileStream:
     """Reads parts of one file, one after another; used by one thread.
 
@@ -24,7 +40,7 @@ class FileStream:
     on_bytes:
         Told how many bytes came, also of those that are passed over.
     stop:
-        Set from outside to end it.
+        Looked at before each piece.
     """
 
     def __init__(
@@ -36,7 +52,7 @@ class FileStream:
         rate: RateLimiter,
         retry: RetryPolicy,
         on_bytes: Callable[[int], None],
-        stop: threading.Event,
+        stop: Ending,
     ) -> None:
         self._source = source
         self._file = file

@@ -1,0 +1,48 @@
+"""One model that somebody asked for: what the manifest says of it, and where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wan_fixes.models.layout import ModelResolver
+from wan_fixes.models.manifest import Manifest
+from wan_fixes.models.names import ModelName, Wanted, parse_name
+from wan_fixes.models.spec import ModelSpec, VariantSpec
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model in one version and variant, below one root.
+
+    Attributes
+    ----------
+    folder:
+        Where its files are once they are complete.
+    partial:
+        Where they are until then.
+    """
+
+    spec: ModelSpec
+    variant: VariantSpec
+    name: ModelName
+    folder: Path
+    partial: Path
+
+    @property
+    def origin(self) -> str:
+        """Where the manifest says that it comes from: when that changes, what was pinned before does not count."""
+        return f"{self.variant.hub.repository}@{self.variant.hub.revision}"
+
+
+def find_target(manifest: Manifest, resolver: ModelResolver, model_id: str, variant: str | None = None) -> Target:
+    """The model of that name (``ID``, ``ID@VERSION`` or ``ID@VERSION#VARIANT``). Raises ModelError."""
+    wanted = parse_name(model_id)
+    spec, chosen = manifest.find(Wanted(wanted.model_id, wanted.version, variant or wanted.variant))
+    return target_of(spec, chosen, resolver)
+
+
+def target_of(spec: ModelSpec, variant: VariantSpec, resolver: ModelResolver) -> Target:
+    """That variant of a model, below that root."""
+    name = spec.name(variant.name)
+    return Target(spec, variant, name, resolver.model_folder(spec, name), resolver.partial_folder(name))

@@ -1,0 +1,42 @@
+"""Reading a model's files for their digests, with all cores."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from wan_fixes.models.fetching import Progress
+from wan_fixes.models.installed import Verified
+from wan_fixes.models.listing import Listing, RemoteFile
+from wan_fixes.models.records import FileRecord, matching_record
+
+
+def verify_files(
+    name: str,
+    folder: Path,
+    listing: Listing,
+    verified: Verified | None,
+    part_bytes: int,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> dict[str, FileRecord]:
+    """A record of each file in `folder` that is what it should be, by path. Nothing is believed that was not read."""
+    done, lock = 0, threading.Lock()
+
+    def read(file: RemoteFile) -> FileRecord | None:
+        def came(count: int) -> None:
+            nonlocal done
+            with lock:
+                done += count
+                on_progress(Progress(name, min(done, listing.bytes), listing.bytes, file.path))
+
+        known = None if verified is None else verified.files.get(file.path)
+        return matching_record(folder / file.path, file, part_bytes, known, came)
+
+    # Digests are taken without the interpreter's lock; the largest first, so that no core waits at the end.
+    largest_first = sorted(listing.files, key=lambda file: -file.size)
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify") as executor:
+        records = zip(largest_first, executor.map(read, largest_first), strict=True)
+        return {file.path: record for file, record in records if record is not None}
