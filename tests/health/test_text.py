@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wan_fixes.health import mask_secrets, plain
-from wan_fixes.health.text import mask_values
+from wan_fixes.health.text import mask_values, remember_secret
 
 
 @settings(deadline=None)
@@ -98,3 +98,29 @@ def test_values_are_masked_by_name_and_by_content_at_any_depth() -> None:
         "max_token_length": "512",
         "steps": 20,
     }
+
+
+def test_m14_a_secret_in_hand_is_masked_wherever_it_turns_up() -> None:
+    remember_secret('odd+value/of "mine"')
+    for text in ('x odd+value/of "mine" y', "?k=odd%2Bvalue%2Fof%20%22mine%22&z=1", r'{"a": "odd+value/of \"mine\""}'):
+        shown = mask_secrets(text)
+        assert "***" in shown and "odd" not in shown
+    assert plain('odd+value/of "mine"') == "***"
+    assert mask_values({"note": ['odd+value/of "mine"']}) == {"note": ["***"]}
+
+
+def test_m14_a_secret_that_begins_with_another_is_masked_whole() -> None:
+    remember_secret("first-part-of-it")
+    remember_secret("first-part-of-it-and-the-rest")
+    assert mask_secrets("a first-part-of-it-and-the-rest b first-part-of-it c") == "a *** b *** c"
+
+
+def test_m14_a_short_secret_leaves_the_words_alone_that_it_is_part_of() -> None:
+    remember_secret("qzv")
+    assert mask_secrets("key=qzv, qzv; aqzvb") == "key=***, ***; aqzvb"
+
+
+def test_m14_what_is_no_secret_hides_nothing() -> None:
+    remember_secret("")
+    remember_secret("***")
+    assert mask_secrets("a *** b") == "a *** b"

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .hub_server import Hub, running_hub
-from .world import REPOSITORY, model_files
+from .world import REPOSITORY, manifest_of, model_files
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +28,16 @@ def hub() -> Iterator[Hub]:
     with running_hub() as server:
         server.add(REPOSITORY, model_files())
         yield server
+
+
+@pytest.fixture
+def cli_root(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    manifest = tmp_path / "tiny.toml"
+    manifest.write_bytes(manifest_of().text)
+    for name in ("HF_HUB_OFFLINE", "WAN_MODELS_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("WAN_MODELS_MANIFEST", str(manifest))
+    monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
+    return tmp_path / "models"

@@ -179,6 +179,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 for pattern, answer in (
                     (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self._list),
                     (r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", self._tree),
+                    (r"/api/models/([^/]+/[^/]+)/commits/([^/]+)", self._commits),
                     (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._resolve),
                     (r"/storage/([0-9a-f]{64})", self._storage),
                 ):
@@ -259,6 +260,19 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     entry["lfs"] = {"oid": _sha256(content), "size": len(content), "pointerSize": 134}
                 entries.append(entry)
             self._send(200, json.dumps(entries).encode(), {"Content-Type": "application/json"}, with_body=with_body)
+
+        def _commits(self, with_body: bool, name: str, revision: str) -> None:
+            found = self._commit(name, revision)
+            if found is None:
+                return
+            known = list(hub.repositories[name].commits)
+            fixed = {"message": "", "authors": [], "date": "2026-01-02T03:04:05.000Z"}
+            entries = [
+                {"id": commit, "title": f"change {number}", **fixed}
+                for number, commit in enumerate(known[: known.index(found[0]) + 1])
+            ]
+            body = json.dumps(entries[::-1]).encode()
+            self._send(200, body, {"Content-Type": "application/json"}, with_body=with_body)
 
         def _resolve(self, with_body: bool, name: str, revision: str, path: str) -> None:
             found = self._commit(name, revision)

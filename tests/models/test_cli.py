@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from wan_fixes.cli.console import ExitCode
-from wan_fixes.cli.main import run
 
-from .hub_server import Hub, running_hub
-from .world import NEEDED_BYTES, REPOSITORY, manifest_of, model_files
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with running_hub() as server:
-        server.add(REPOSITORY, model_files())
-        yield server
+from .command import output_of
+from .hub_server import Hub
+from .world import NEEDED_BYTES, manifest_of
 
 
-@pytest.fixture
-def root(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
-    manifest = tmp_path / "tiny.toml"
-    manifest.write_bytes(manifest_of().text)
-    for name in ("HF_HUB_OFFLINE", "WAN_MODELS_OFFLINE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
-    monkeypatch.setenv("HF_ENDPOINT", hub.address)
-    monkeypatch.setenv("WAN_MODELS_MANIFEST", str(manifest))
-    monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
-    return tmp_path / "models"
-
-
-def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = run(["models", *arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def test_m17_a_model_from_nothing_to_verified(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_m17_a_model_from_nothing_to_verified(cli_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = output_of(capsys, "status", "tiny", "--json")
     assert (code, json.loads(out)["models"][0]["state"]) == (ExitCode.INCOMPLETE, "NOT_PRESENT")
     code, out, _ = output_of(capsys, "ensure", "tiny")
-    assert (code, out.strip()) == (ExitCode.OK, str(root / "wan21" / "tiny@1.0.0-original"))
+    assert (code, out.strip()) == (ExitCode.OK, str(cli_root / "wan21" / "tiny@1.0.0-original"))
     code, out, _ = output_of(capsys, "verify", "--json")
     found = json.loads(out)["models"]
     assert (code, [model["state"] for model in found]) == (ExitCode.OK, ["COMPLETE"])
@@ -54,9 +27,9 @@ def test_m17_a_model_from_nothing_to_verified(root: Path, capsys: pytest.Capture
     assert code == ExitCode.OK and "tiny@1.0.0" in out and "COMPLETE" in out
 
 
-def test_m17_what_is_wrong_is_named_and_mended(root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_m17_what_is_wrong_is_named_and_mended(cli_root: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     output_of(capsys, "ensure", "tiny")
-    (root / "wan21" / "tiny@1.0.0-original" / "vae" / "config.json").write_bytes(b"[]")
+    (cli_root / "wan21" / "tiny@1.0.0-original" / "vae" / "config.json").write_bytes(b"[]")
     code, out, _ = output_of(capsys, "verify", "tiny")
     assert code == ExitCode.INCOMPLETE and "wrong: vae/config.json" in out
     hub.served.clear()
@@ -65,7 +38,7 @@ def test_m17_what_is_wrong_is_named_and_mended(root: Path, hub: Hub, capsys: pyt
 
 
 def test_m17_an_unknown_model_is_a_mistake_and_a_missing_network_a_failure(
-    root: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cli_root: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, _, err = output_of(capsys, "ensure", "t3v")
     assert code == ExitCode.USAGE and "fix:" in err
@@ -77,14 +50,14 @@ def test_m17_an_unknown_model_is_a_mistake_and_a_missing_network_a_failure(
     assert code == ExitCode.FAILED and "HF_HUB_OFFLINE" in err
 
 
-def test_m17_the_list_of_models(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_m17_the_list_of_models(cli_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = output_of(capsys, "list", "--json")
     assert code == ExitCode.OK
     assert [model["short_name"] for model in json.loads(out)["models"]] == ["tiny@1.0.0"]
     assert "tiny@1.0.0" in output_of(capsys, "list")[1]
 
 
-def test_m1_a_manifest_is_checked_whole(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_m1_a_manifest_is_checked_whole(cli_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert output_of(capsys, "manifest", "validate")[0] == ExitCode.OK
     bad = tmp_path / "bad.toml"
     bad.write_text(

@@ -34,6 +34,13 @@ def test_the_real_client_fetches_files_and_whole_repositories(hub: Hub, tmp_path
     assert content_of(Path(folder)) == model_files()
 
 
+def test_the_real_client_lists_the_commits(hub: Hub) -> None:
+    first = hub.repositories[REPOSITORY].head
+    hub.repositories[REPOSITORY].files["README.md"] = b"more"
+    commits = HfApi(endpoint=hub.address, token=False).list_repo_commits(REPOSITORY)
+    assert [commit.commit_id for commit in commits] == [hub.repositories[REPOSITORY].head, first]
+
+
 def test_the_real_client_sees_what_it_may_not(hub: Hub, tmp_path: Path) -> None:
     hub.token = "hf_right"
     with pytest.raises(RepositoryNotFoundError):

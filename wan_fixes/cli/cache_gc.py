@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,14 +11,13 @@ import typer
 from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, Place, out, print_json
 from wan_fixes.cli.places import find_sample_stores
+from wan_fixes.cli.quantities import bytes_of, seconds_of
 from wan_fixes.cli.tables import small_table
 from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
     from wan_fixes.store.gc import Removable
 
-_SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _REASONS = {
     "age": "not used for too long",
     "size": "least recently used, beyond the size",
@@ -46,8 +44,8 @@ def gc(
     """Remove what fits any of these; first shown, with counts and sizes, and removed with --yes."""
     if not (older_than or max_size or unneeded):
         raise typer.BadParameter("say what can go: --older-than 30d, --max-size 50GB, --unneeded, or several of them")
-    seconds = _quantity(older_than, _SECONDS, "--older-than", "12h, 30d or 8w") if older_than else None
-    size = int(_quantity(max_size, _BYTES, "--max-size", "500MB or 50GB")) if max_size else None
+    seconds = seconds_of(older_than, "--older-than") if older_than else None
+    size = bytes_of(max_size, "--max-size") if max_size else None
 
     from wan_fixes.store import SampleStore
     from wan_fixes.store.gc import plan_removal, remove
@@ -91,10 +89,3 @@ def _by_reason(planned: list[Removable]) -> list[tuple[str, int, int]]:
     """Reason, number of files and their bytes."""
     of_reason = {reason: [one.bytes for one in planned if one.reason == reason] for reason in _REASONS}
     return [(reason, len(sizes), sum(sizes)) for reason, sizes in of_reason.items() if sizes]
-
-
-def _quantity(text: str, units: dict[str, float] | dict[str, int], option: str, examples: str) -> float:
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)", text.strip().lower())
-    if match is None or match[2] not in units:
-        raise typer.BadParameter(f"{option} {text!r} is not understood: write it like {examples}")
-    return float(match[1]) * units[match[2]]

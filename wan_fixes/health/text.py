@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 MASK = "***"
+_SHORT_SECRET = 8  # characters; a shorter one may be part of ordinary words, and is masked where it stands alone
 _LONGEST_READ = 100_000  # characters; nobody reads more, and masking takes time
 _JOINERS = "\u200c\u200d"  # invisible, but part of emoji and of several scripts
 _ESCAPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi too), surrogates, line separators
@@ -39,6 +43,11 @@ _SECRETS = (
     re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"),
 )
 
+# Secrets that this process has in hand, and one pattern that matches any of them.
+_known_secrets: set[str] = set()
+_known_pattern: re.Pattern[str] | None = None
+_known_lock = threading.Lock()
+
 
 def plain(text: object, limit: int = 1000) -> str:
     """`text` as one line that is safe in any log: secrets masked, control and bidi characters escaped, bounded.
@@ -59,8 +68,32 @@ def size_text(size: float) -> str:
     return f"{size:.{min(power, 1)}f} {_UNITS[power]}"
 
 
+def remember_secret(value: str) -> None:
+    """Mask this very text wherever it turns up from now on, in this process; also as a URL or JSON writes it.
+
+    What is empty, or nothing but asterisks, is left alone.
+    """
+    global _known_pattern
+    if not value.strip("*"):
+        return
+    with _known_lock:
+        _known_secrets.update((value, quote(value, safe=""), json.dumps(value)[1:-1]))
+        longest_first = sorted(_known_secrets, key=len, reverse=True)  # one may begin with another
+        _known_pattern = re.compile("|".join(map(_pattern_of, longest_first)))
+
+
+def _pattern_of(secret: str) -> str:
+    text = re.escape(secret)
+    return text if len(secret) >= _SHORT_SECRET else rf"(?<![A-Za-z0-9]){text}(?![A-Za-z0-9])"
+
+
 def mask_secrets(text: str) -> str:
-    """`text` with access tokens, keys, passwords and the signatures of presigned URLs replaced by ``***``."""
+    """`text` with access tokens, keys, passwords and the signatures of presigned URLs replaced by ``***``.
+
+    So is every secret that `remember_secret` was told.
+    """
+    if _known_pattern is not None:
+        text = _known_pattern.sub(MASK, text)
     for pattern in _SECRETS:
         text = pattern.sub(rf"\g<1>{MASK}", text)
     return text

@@ -19,7 +19,7 @@ import psutil
 from wan_fixes.errors import WanFixesError
 from wan_fixes.health import Metrics, Run, RunDatabase, plain, run_database_path
 from wan_fixes.models.correlation import correlated, model_logger
-from wan_fixes.models.failures import ModelError
+from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.names import ModelName
 
@@ -44,8 +44,8 @@ class ModelRecorder:
     it cannot be opened, that is logged, and tried again with the next operation.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path = path
+    def __init__(self, resolver: ModelResolver, clock: Callable[[], float] = time.monotonic) -> None:
+        self._resolver = resolver
         self._clock = clock
         self._database: RunDatabase | None = None
         self._users = 0
@@ -74,16 +74,16 @@ class ModelRecorder:
         """A run in the database, which is opened for it; None where that cannot be."""
         with self._lock:
             try:
-                database = self._database or RunDatabase(self.path)
+                database = self._database or RunDatabase(record_path(self._resolver))
             except _CANNOT_RECORD as error:
-                _complain(self.path, error)
+                self._complain(error)
                 return None
             self._database = database
             self._users += 1
         try:
             return database.start_run(KIND, config)
         except _CANNOT_RECORD as error:
-            _complain(self.path, error)
+            self._complain(error)
             self.end_run()
             return None
 
@@ -96,6 +96,9 @@ class ModelRecorder:
                 self._database = None
         if closing is not None:
             closing.close()
+
+    def _complain(self, error: Exception) -> None:
+        logger.warning("what happens to the models in %s is not recorded: %s", plain(self._resolver.root), plain(error))
 
 
 class Operation:
@@ -172,12 +175,12 @@ class Operation:
     def failed(self, error: BaseException) -> None:
         """It ended with this."""
         seconds = self._clock() - self._began
-        is_interrupted = isinstance(error, KeyboardInterrupt)
         code = error.code.value if isinstance(error, ModelError) else type(error).__name__
+        is_interrupted = isinstance(error, KeyboardInterrupt) or code == ErrorCode.STOPPED.value
         self.begin()
         self._metrics.time(self._kind, seconds, **self._labels)
         if not is_interrupted:
-            self._metrics.count(f"{self._kind}_failures", **self._labels)
+            self._metrics.count(f"{self._kind}_failures", 1, **self._labels)
         self.tell("failed", f"{self._of}: {error}", code=code, seconds=seconds, bytes=dict(self._bytes))
         self._end("interrupted" if is_interrupted else "failed")
 
@@ -192,7 +195,3 @@ class Operation:
         run = self._run
         if run is not None:
             run.counters(self._metrics.snapshot())
-
-
-def _complain(path: Path, error: Exception) -> None:
-    logger.warning("what happens to model files is not recorded in %s: %s", plain(path), plain(error))

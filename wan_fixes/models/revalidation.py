@@ -1,4 +1,4 @@
-"""Reading complete models again in the background, slowly, so that a disk that forgets is found before a training is."""
+"""Reading complete models again, slowly and in the background: a disk that forgets is found before it is trained on."""
 
 from __future__ import annotations
 

@@ -7,10 +7,11 @@ https://huggingface.co/docs/hub/api: ``/api/models/OWNER/NAME/revision/REVISION?
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from wan_fixes.health.text import plain
+from wan_fixes.models.credentials import secret
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.listing import Listing, RemoteFile, check_listing, is_fetched
 from wan_fixes.models.sources.web import Answer, RetryPolicy, WebClient
@@ -23,20 +24,6 @@ _ENDPOINT: Final = "https://huggingface.co"
 def hub_endpoint() -> str:
     """What `HF_ENDPOINT` names, else the hub's own address."""
     return (os.environ.get(ENDPOINT_VARIABLE) or _ENDPOINT).rstrip("/")
-
-
-def hub_token() -> str:
-    """The hub's token: of the environment, or as ``hf auth login`` stored it; "" where there is none."""
-    token = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
-    if not token and os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").upper() not in ("1", "ON", "YES", "TRUE"):
-        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        home = os.environ.get("HF_HOME") or str(Path(cache) / "huggingface")
-        try:
-            token = Path(os.environ.get("HF_TOKEN_PATH") or Path(home) / "token").expanduser().read_text("utf-8")
-        except (OSError, ValueError):
-            return ""
-    token = token.strip()
-    return token if token.isascii() and token.isprintable() else ""
 
 
 class HubStore:
@@ -53,7 +40,7 @@ class HubStore:
     ) -> None:
         self._source = source
         self._endpoint = endpoint or hub_endpoint()
-        token = hub_token() if token is None else token
+        token = secret("hub-token") if token is None else token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = WebClient(self._endpoint, headers, timeouts=timeouts)
         self._retry = retry or RetryPolicy()
@@ -87,6 +74,19 @@ class HubStore:
         path = quote(file.path, safe="/")
         address = f"{self._endpoint}/{self._source.repository}/resolve/{quote(revision, safe='')}/{path}"
         return self._client.read(address, start, stop, etag)
+
+    def commits(self, since: str, until: str) -> list[str]:
+        """The commits after revision `since` up to `until`, the latest first: their day and title.
+
+        At most the page that the hub gives at once. Raises ModelError.
+        """
+        address = f"{self._endpoint}/api/models/{self._source.repository}/commits/{quote(until, safe='')}"
+        found = []
+        for entry in self._retry.run(lambda: self._client.json(address)):
+            if not isinstance(entry, dict) or entry.get("id") == since:
+                break
+            found.append(plain(f"{str(entry.get('date', ''))[:10]} {entry.get('title', '')}".strip(), 200))
+        return found
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,0 +1,85 @@
+"""`wan serve`: what is known of models and runs, over HTTP, for monitoring."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wan_fixes.cli.console import Debug, _finite, out, shown
+from wan_fixes.cli.places import find_run_database
+from wan_fixes.cli.stats import as_dict
+from wan_fixes.errors import UserError
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; another one than this needs TLS.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8787,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A further name that it is called by; may be repeated."),
+    ] = None,
+    token_required: Annotated[
+        bool, typer.Option("--token-required", help="Refuse to start where no token is set (WAN_SERVE_TOKEN).")
+    ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="Serve https with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key (PEM).")
+    ] = None,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", metavar="PLACE", help="Serve the last run of it, as `wan stats` does.")
+    ] = None,
+    revalidate: Annotated[
+        float | None,
+        typer.Option(
+            "--revalidate", metavar="HOURS", min=0.1, help="Read complete models again when so old, in the background."
+        ),
+    ] = None,
+    _debug: Debug = False,
+) -> None:
+    """Serve the health of models, metrics and the last run over HTTP, to be read alone, until Ctrl-C."""
+    from wan_fixes.models import ModelEnsurer
+    from wan_fixes.models.revalidation import Revalidation
+    from wan_fixes.service.options import TOKEN_VARIABLE, ServeOptions, serve_token
+    from wan_fixes.service.serving import serve as serve_until_stopped
+
+    token = serve_token()
+    if token_required and not token:
+        raise UserError(
+            "there is no token", reason=f"--token-required is given, and {TOKEN_VARIABLE} is not set", fix="set it"
+        )
+    options = ServeOptions(host, port, tuple(allow_host or ()), token, tls_cert, tls_key)
+    ensurer = ModelEnsurer()
+
+    def last_run() -> dict[str, Any]:
+        return run_as_json(workspace or Path())
+
+    with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        serve_until_stopped(
+            ensurer,
+            options,
+            on_address=lambda address: out.print(shown(address), soft_wrap=True),
+            last_run=None if workspace is None else last_run,
+            revalidation=None if revalidate is None else Revalidation(ensurer, revalidate),
+        )
+
+
+def run_as_json(place: Path) -> dict[str, Any]:
+    """The last run of a workspace, or of a preset's, as `wan stats --json` prints it. Raises UserError."""
+    from wan_fixes.health import RunDatabase
+    from wan_fixes.ui.view_model import view_run
+
+    path = find_run_database(place)
+    view = view_run(RunDatabase.open_readonly(path))
+    if view is None:
+        raise UserError(
+            "there is no run", path=path, reason="none was recorded", fix="train first: wan train --config …"
+        )
+    found: dict[str, Any] = _finite({"database": str(path), **as_dict(view)})
+    return found

@@ -1,0 +1,394 @@
+"""Whether a model does what is wanted of it on this machine, before anything is loaded; and what would, if it does not.
+
+Nothing is changed by itself: what would fit is named, with what it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final
+
+from wan_fixes.health.text import size_text
+from wan_fixes.models.components import find_problems
+from wan_fixes.models.hardware import Hardware
+from wan_fixes.models.installed import ModelStatus
+from wan_fixes.models.manifest import Manifest
+from wan_fixes.models.spec import ModelSpec, VariantSpec
+from wan_fixes.models.vram import PRECISION_BYTES, Phase, VramEstimate, default_of, estimate, spatial_multiple
+
+_QUANTISED: Final = "fp8"
+_OFFLOADS: Final = (0.25, 0.5, 0.75, 0.9)
+_TEMPORAL_STRIDE: Final = 4
+
+
+Issue = tuple[str, str]
+"""What is wrong, and what helps ("" where something else says it)."""
+
+
+class GenerationMode(str, Enum):
+    """What clips are made from: text, an image and text, or either."""
+
+    T2V = "t2v"
+    I2V = "i2v"
+    TI2V = "ti2v"
+
+
+_SERVES: Final = {
+    GenerationMode.T2V: {GenerationMode.T2V},
+    GenerationMode.I2V: {GenerationMode.I2V},
+    GenerationMode.TI2V: {GenerationMode.T2V, GenerationMode.I2V, GenerationMode.TI2V},
+}
+
+
+class ModelCompatibility(str, Enum):
+    """FULLY: as it is asked for. PARTIALLY: not without a change that is named, or it could not be found out.
+
+    INCOMPATIBLE: not with this model, or not with this memory.
+    """
+
+    FULLY_COMPATIBLE = "FULLY_COMPATIBLE"
+    PARTIALLY_COMPATIBLE = "PARTIALLY_COMPATIBLE"
+    INCOMPATIBLE = "INCOMPATIBLE"
+
+
+class FallbackKind(str, Enum):
+    """Ways to make do with less memory, in the order in which they are tried."""
+
+    AS_ASKED = "as asked"
+    QUANTISED = "quantised"
+    SMALLER_MODEL = "smaller model"
+    CPU_OFFLOAD = "CPU offload"
+
+
+@dataclass(frozen=True)
+class WantedSettings:
+    """What a model is to do; see `vram.estimate` for what the settings mean.
+
+    Attributes
+    ----------
+    mode:
+        None for what the model does.
+    """
+
+    frames: int
+    height: int
+    width: int
+    mode: GenerationMode | None = None
+    precision: str = "bf16"
+    text_encoder_precision: str = "bf16"
+    batch: int = 1
+    lora_rank: int = 16
+    gradient_checkpointing: bool = True
+    offload: float = 0.0
+    training: bool = True
+
+    @classmethod
+    def of(cls, spec: ModelSpec, **changes: Any) -> WantedSettings:
+        """A model's defaults, with those changes that are not None. Raises ModelError where it has no default."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        size = {name: default_of(spec, name) for name in ("frames", "height", "width") if name not in given}
+        return cls(**{"precision": spec.defaults.get("precision", "bf16"), **size, **given})
+
+    def estimate(self, spec: ModelSpec) -> VramEstimate:
+        """What a model takes for it. Raises ModelError like `vram.estimate`."""
+        return estimate(
+            spec,
+            precision=self.precision,
+            text_encoder_precision=self.text_encoder_precision,
+            frames=self.frames,
+            height=self.height,
+            width=self.width,
+            batch=self.batch,
+            lora_rank=self.lora_rank,
+            gradient_checkpointing=self.gradient_checkpointing,
+            offload=self.offload,
+            training=self.training,
+        )
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """One way to do it, and whether its memory is there.
+
+    Attributes
+    ----------
+    model:
+        Its name in the manifest.
+    fits_gpu, fits_main_memory:
+        None where nobody knows how much there is.
+    """
+
+    kind: FallbackKind
+    model: str
+    wanted: WantedSettings
+    estimate: VramEstimate
+    fits_gpu: bool | None
+    fits_main_memory: bool | None
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether both do; None where that cannot be known."""
+        both = (self.fits_gpu, self.fits_main_memory)
+        return False if False in both else None if None in both else True
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        if self.kind is FallbackKind.QUANTISED:
+            return f"{self.model} in {self.wanted.precision}"
+        if self.kind is FallbackKind.CPU_OFFLOAD:
+            return f"{self.model}, {self.wanted.offload:.0%} offloaded"
+        return self.model
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: docs/vram.md describes it."""
+        return {
+            "kind": self.kind.value,
+            "model": self.model,
+            "precision": self.wanted.precision,
+            "text_encoder_precision": self.wanted.text_encoder_precision,
+            "offload": self.wanted.offload,
+            "total": self.estimate.total,
+            "main_memory": self.estimate.main_memory,
+            "fits_gpu": self.fits_gpu,
+            "fits_main_memory": self.fits_main_memory,
+        }
+
+
+@dataclass(frozen=True)
+class CompatibilityCheck:
+    """What `check_compatibility` found.
+
+    Attributes
+    ----------
+    issues:
+        What stands against it as it is asked for.
+    unknown:
+        What could not be found out.
+    recommendations:
+        What helps.
+    estimate:
+        As it is asked for.
+    tried:
+        The ways that were looked at, the first of which is what is asked for; no more once one fits.
+    chosen:
+        The first of those that fits; None where none does, where that cannot be known, or where no memory would help.
+    """
+
+    model: str
+    level: ModelCompatibility
+    issues: tuple[str, ...]
+    unknown: tuple[str, ...]
+    recommendations: tuple[str, ...]
+    estimate: VramEstimate
+    tried: tuple[Fallback, ...]
+    chosen: Fallback | None
+
+    @property
+    def fits_as_asked(self) -> bool:
+        """Whether nothing that is known stands against it."""
+        return not self.issues
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: docs/vram.md describes it."""
+        return {
+            "model": self.model,
+            "level": self.level.value,
+            "issues": list(self.issues),
+            "unknown": list(self.unknown),
+            "recommendations": list(self.recommendations),
+            "estimate": self.estimate.as_json(),
+            "tried": [fallback.as_json() for fallback in self.tried],
+            "chosen": None if self.chosen is None else self.chosen.as_json(),
+        }
+
+
+def check_compatibility(
+    spec: ModelSpec,
+    variant: VariantSpec,
+    wanted: WantedSettings,
+    hardware: Hardware,
+    *,
+    manifest: Manifest,
+    status: ModelStatus | None = None,
+) -> CompatibilityCheck:
+    """Compare what is wanted with what the model does and what the machine has.
+
+    Parameters
+    ----------
+    manifest:
+        Where other models are looked for.
+    status:
+        What is on the disk of the model; None to leave that out.
+
+    Raises
+    ------
+    ModelError
+        INVALID_CONFIG, where `wanted` has a setting that is none.
+    """
+    asked = wanted.estimate(spec)
+    # What no memory and no disk would change.
+    misfits = [*_wrong_mode(spec, wanted, manifest), *_wrong_size(spec, wanted)]
+    lacks, unknown = _lacks(spec, status, hardware)
+    tried: list[Fallback] = []
+    for fallback in _ways(spec, variant, wanted, manifest, hardware):
+        tried.append(fallback)
+        if fallback.fits is not False:
+            break
+    chosen = tried[-1] if tried[-1].fits and not misfits else None
+    lacks = [*_memory_lacks(tried[0], hardware), *lacks]
+    unknown += _unknown_memory(hardware)
+    if misfits or tried[-1].fits is False:
+        level = ModelCompatibility.INCOMPATIBLE
+    elif lacks or unknown:
+        level = ModelCompatibility.PARTIALLY_COMPATIBLE
+    else:
+        level = ModelCompatibility.FULLY_COMPATIBLE
+    recommendations = [*(fix for _, fix in [*misfits, *lacks]), *_advice(tried, misfits)]
+    return CompatibilityCheck(
+        model=spec.short_name(variant.name),
+        level=level,
+        issues=tuple(issue for issue, _ in [*misfits, *lacks]),
+        unknown=tuple(unknown),
+        recommendations=tuple(dict.fromkeys(filter(None, recommendations))),  # each once
+        estimate=asked,
+        tried=tuple(tried),
+        chosen=chosen,
+    )
+
+
+def serves(spec: ModelSpec, mode: GenerationMode) -> bool:
+    """Whether a model makes clips from that."""
+    return mode in _SERVES[GenerationMode(spec.mode)]
+
+
+def _wrong_mode(spec: ModelSpec, wanted: WantedSettings, manifest: Manifest) -> Iterator[Issue]:
+    if wanted.mode is None or serves(spec, wanted.mode):
+        return
+    others = [
+        other.short_name(other.default_variant) for other in manifest.models.values() if serves(other, wanted.mode)
+    ]
+    yield (
+        f"{spec.label} is a model for {spec.mode}, and {wanted.mode.value} is wanted",
+        f"take {' or '.join(others)}" if others else f"the manifest has no model for {wanted.mode.value}",
+    )
+
+
+def _wrong_size(spec: ModelSpec, wanted: WantedSettings) -> Iterator[Issue]:
+    step = spatial_multiple(spec)
+    if wanted.width % step or wanted.height % step:
+        width, height = (max(step, round(side / step) * step) for side in (wanted.width, wanted.height))
+        yield (
+            f"{wanted.width}x{wanted.height} is no size for {spec.label}: its sides are multiples of {step}",
+            f"take {width}x{height}",
+        )
+    over = (wanted.frames - 1) % _TEMPORAL_STRIDE
+    if over:
+        below = wanted.frames - over
+        yield (
+            f"{wanted.frames} frames are no length for {spec.label}: it takes 1, and then groups of {_TEMPORAL_STRIDE}",
+            f"take {below} or {below + _TEMPORAL_STRIDE} frames",
+        )
+
+
+def _lacks(spec: ModelSpec, status: ModelStatus | None, hardware: Hardware) -> tuple[list[Issue], list[str]]:
+    """What the disk lacks: space for what is to be fetched, and components of a folder that is there."""
+    issues: list[Issue] = []
+    unknown: list[str] = []
+    if status is None:
+        return issues, unknown
+    if status.folder.is_dir():
+        fetch = f"`wan models ensure {status.name}` fetches what is missing"
+        issues += [(str(problem), fetch) for problem in find_problems(status.folder, spec) if not problem.is_optional]
+    needed, free = status.bytes_needed, hardware.disk_free
+    if needed is None or (needed and free is None):
+        unknown.append("whether what is still to be fetched fits on the disk")
+    elif free is not None and needed > free:
+        issues.append(
+            (
+                f"{size_text(needed)} are still to be fetched, and {size_text(free)} are free on the disk",
+                "`wan models gc` shows what can go",
+            )
+        )
+    return issues, unknown
+
+
+def _memory_lacks(asked: Fallback, hardware: Hardware) -> Iterator[Issue]:
+    needs = asked.estimate
+    if asked.fits_gpu is False:
+        yield (
+            f"{needs.peak.phase.value} takes about {size_text(needs.total)} of the GPU's memory, and "
+            f"{size_text(hardware.vram_free or 0)} are free",
+            "",
+        )
+    if asked.fits_main_memory is False:
+        yield (
+            f"the model's parts take about {size_text(needs.main_memory)} of main memory, and "
+            f"{size_text(hardware.main_memory_free or 0)} are free",
+            "",
+        )
+
+
+def _unknown_memory(hardware: Hardware) -> list[str]:
+    named = {"the GPU's free memory": hardware.vram_free, "the free main memory": hardware.main_memory_free}
+    return [what for what, free in named.items() if free is None]
+
+
+def _ways(
+    spec: ModelSpec, variant: VariantSpec, wanted: WantedSettings, manifest: Manifest, hardware: Hardware
+) -> Iterator[Fallback]:
+    def way(kind: FallbackKind, settings: WantedSettings, model: ModelSpec = spec, name: str = "") -> Fallback:
+        needs = settings.estimate(model)
+        fits_gpu = _is_enough(hardware.vram_free, needs.total)
+        fits_main_memory = _is_enough(hardware.main_memory_free, needs.main_memory)
+        name = name or spec.short_name(variant.name)
+        return Fallback(kind, name, settings, needs, fits_gpu, fits_main_memory)
+
+    yield way(FallbackKind.AS_ASKED, wanted)
+    if PRECISION_BYTES[wanted.precision] > PRECISION_BYTES[_QUANTISED]:
+        small = replace(wanted, precision=_QUANTISED, text_encoder_precision=_QUANTISED)
+        yield way(FallbackKind.QUANTISED, small)
+    for fallback in spec.fallbacks:
+        other, its_variant = manifest.find(fallback)
+        if serves(other, wanted.mode or GenerationMode(spec.mode)) and not list(_wrong_size(other, wanted)):
+            yield way(FallbackKind.SMALLER_MODEL, wanted, other, other.short_name(its_variant.name))
+    for offload in _OFFLOADS:
+        if offload > wanted.offload:
+            yield way(FallbackKind.CPU_OFFLOAD, replace(wanted, offload=offload))
+
+
+def _is_enough(free: int | None, needed: int) -> bool | None:
+    return None if free is None else needed <= free
+
+
+def _advice(tried: list[Fallback], misfits: list[Issue]) -> Iterator[str]:
+    """What to do about memory. The hosts differ in what they can; nothing of it is done by itself."""
+    last = tried[-1]
+    if misfits or tried[0].fits is not False:
+        return
+    needs = f"{size_text(last.estimate.total)} of the GPU's memory"
+    if last.fits is False:
+        yield from _advice_without_a_way(tried)
+    elif last.kind is FallbackKind.QUANTISED:
+        yield f"load transformer and text encoder as {last.wanted.precision} in OneTrainer: {needs}"
+    elif last.kind is FallbackKind.SMALLER_MODEL:
+        yield f"take {last.model}: {needs}"
+    else:
+        yield f"set offload_fraction to {last.wanted.offload} in OneTrainer, of transformer and text encoder: {needs}"
+
+
+def _advice_without_a_way(tried: list[Fallback]) -> Iterator[str]:
+    asked = tried[0].wanted
+    on_gpu = [way for way in tried if way.fits_gpu is not False]
+    if on_gpu:
+        way = min(on_gpu, key=lambda way: way.estimate.main_memory)
+        yield f"have {size_text(way.estimate.main_memory)} of main memory free: then {way.label} would do"
+        return
+    if asked.training and not asked.gradient_checkpointing:
+        yield "switch gradient checkpointing on"
+    if tried[-1].estimate.peak.phase is Phase.VAE_ENCODING:
+        yield "train at a smaller size, or switch vae_tiling on in OneTrainer: the VAE takes most"
+    else:
+        yield "take fewer frames, a smaller size or a smaller batch"
