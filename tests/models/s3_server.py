@@ -94,8 +94,8 @@ class S3:
         #: Objects that a page of a list has; 0 for as many as moto gives.
         self.page = 0
         self.heeds_if_range = True
-        #: When so many bytes were served, this is called, once.
-        self.at_bytes: tuple[int, Callable[[], object]] | None = None
+        #: When so many bytes of an object were served, this is called, once.
+        self.at_bytes: tuple[str, int, Callable[[], object]] | None = None
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -116,11 +116,11 @@ class S3:
     def count(self, path: str, count: int) -> None:
         with self.lock:
             self.served[path] += count
-            act = self.at_bytes if self.at_bytes and self.bytes_served >= self.at_bytes[0] else None
+            act = self.at_bytes if self.at_bytes and self.served[self.at_bytes[0]] >= self.at_bytes[1] else None
             if act:
                 self.at_bytes = None
         if act:
-            act[1]()
+            act[2]()
 
     @property
     def bytes_served(self) -> int:

@@ -114,10 +114,9 @@ def test_m12_ways_to_make_do_are_tried_in_order_until_one_fits() -> None:
 
 
 def test_m12_offloading_is_what_fits_where_no_smaller_model_serves() -> None:
-    found = checked("i2v-A14B", gpu(20), frames=17, width=480, height=480)
+    found = checked("i2v-14B", gpu(16), frames=17, width=480, height=480)
     assert found.chosen is not None and found.chosen.kind is FallbackKind.CPU_OFFLOAD
     assert f"set offload_fraction to {found.chosen.wanted.offload} in OneTrainer" in found.recommendations[0]
-    assert FallbackKind.SMALLER_MODEL in [way.kind for way in found.tried], "ti2v-5B serves too, and was looked at"
 
 
 def test_m12_a_smaller_model_that_cannot_take_the_size_is_no_way() -> None:

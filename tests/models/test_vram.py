@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def test_m12_more_of_anything_never_takes_less(
 @given(specs, settings, st.sampled_from(["precision", "text_encoder_precision", "vae_precision"]))
 def test_m12_a_larger_precision_never_takes_less(spec: ModelSpec, given_settings: dict[str, Any], name: str) -> None:
     found = [estimate(spec, **{**given_settings, name: precision}) for precision in BY_BYTES]
-    assert all(none_is_less(more, less) for less, more in zip(found, found[1:], strict=False))
+    assert all(none_is_less(more, less) for less, more in pairwise(found))
 
 
 @given(specs, settings, st.floats(0.0, 1.0))

@@ -151,8 +151,8 @@ def test_m18_metrics_say_what_is_there_and_what_came(complete: ModelEnsurer) -> 
     assert samples["wan_models_present_bytes", of_tiny] == NEEDED_BYTES
     assert samples["wan_models_verify_failures_total", of_tiny] == 1
     fetched = "wan_models_fetched_bytes_total", (of_tiny[0], ("source", "hub"), of_tiny[1])
-    assert (samples[fetched], later[fetched]) == (1000, 1500)
-    assert later["wan_models_ensure_runs_total", of_tiny] == 2
+    assert samples[fetched] >= 1000 and later[fetched] - samples[fetched] == 500
+    assert later["wan_models_ensure_runs_total", of_tiny] - samples["wan_models_ensure_runs_total", of_tiny] == 1
     assert {label for _, labels in samples for label, _ in labels} == {"model_id", "variant", "source"}
     assert modern.headers["content-type"].startswith("application/openmetrics-text") and "# EOF" in modern.text
 

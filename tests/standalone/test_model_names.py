@@ -35,6 +35,26 @@ def test_m19_a_name_of_another_model_type_is_refused(workplace, tmp_path, monkey
         assert hub.requests == []
 
 
+def test_m19_a_repository_of_the_manifest_is_that_model(workplace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(workplace.model, "WAN_2_1_T2V_1_3B", tmp_path, monkeypatch):
+        preset = workplace.preset(base_model_name=REPOSITORY.lower(), epochs=1)
+        assert train(preset, settings=Settings()).finished
+        assert (tmp_path / "models" / "wan21" / "tiny@1.0.0-original" / ".verified.json").is_file()
+
+
+def test_m19_a_repository_that_no_manifest_has_is_fetched_as_a_model_of_that_type(
+    workplace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(workplace.model, "WAN_2_1_T2V_1_3B", tmp_path, monkeypatch) as hub:
+        hub.add("Somebody/Fine-Tuned", hub.repositories[REPOSITORY].files)
+        preset = workplace.preset(base_model_name="Somebody/Fine-Tuned", epochs=1)
+        assert train(preset, settings=Settings()).finished
+        assert preset.base_model_name == tmp_path / "models" / "wan21" / "Somebody--Fine-Tuned@0-original"
+        hub.requests.clear()
+        assert train(preset, settings=Settings()).finished
+        assert hub.requests == []
+
+
 def test_m19_a_folder_of_that_name_is_that(workplace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(workplace.model, "WAN_2_1_T2V_1_3B", tmp_path, monkeypatch):
         (workplace.folder / "tiny").symlink_to(workplace.model, target_is_directory=True)

@@ -289,10 +289,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a full fine-tune": ({"training_method": "FINE_TUNE"}, ('"training_method"', '"LORA"')),
     "no training method": ({"training_method": ...}, ('"training_method"', '"LORA"')),
     "a model folder that is not there": ({"base_model_name": "modle"}, ("modle", "did you mean")),
-    "a hub id": (
-        {"base_model_name": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"},
-        ("local folder", "name the model (t2v-1.3B)"),
-    ),
+    "a model that nobody knows": ({"base_model_name": "sdxl"}, ("names no model", "name the model (t2v-1.3B)")),
     "a model that is a file": ({"base_model_name": "preset.json"}, ("is a file", "preset.json")),
     "no model": ({"base_model_name": ...}, ('"base_model_name"', "missing")),
     "frames that do not fit": ({"frames": 16}, ('"frames"', "16", "4n + 1", "13 or 17")),

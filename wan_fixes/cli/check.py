@@ -64,7 +64,7 @@ def check(
         _show(preset, verdicts, counts)
         _show_spread(preset, spread)
     if preset.model_name:
-        check_complete(preset.model_name)
+        check_complete(preset.model_name, preset.model_type)
     check_model_folder(preset.base_model_name, preset.variant)
     if not counts["good"] + counts["warning"]:
         err.print("nothing can be trained on")

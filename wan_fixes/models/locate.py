@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,27 +15,74 @@ from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import Progress
 from wan_fixes.models.installed import ModelState
-from wan_fixes.models.manifest import load_manifest
-from wan_fixes.models.spec import ModelSpec
+from wan_fixes.models.manifest import Manifest, load_manifest
+from wan_fixes.models.names import is_id
+from wan_fixes.models.spec import HubSource, ModelSpec, VariantSpec
 
 _SAY_SECONDS: Final = 1.0
+_REPOSITORY: Final = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
+_FILE_SUFFIXES: Final = (".safetensors", ".gguf", ".ckpt", ".pt", ".bin")
+#: The version of a model that no manifest has, and that is what its repository has at the first download.
+_UNKNOWN_VERSION: Final = "0"
 
 
-def named_model(text: str) -> ModelSpec | None:
-    """The model of the manifest that this text names; None where it is a path, a hub id, or some other name.
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that somebody named, and the manifest that it is in."""
 
-    What is there as a file or folder is that. Raises ModelError for ``ID@VERSION`` with an unknown id or version.
+    spec: ModelSpec
+    variant: VariantSpec
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+        return str(self.spec.name(self.variant.name))
+
+    def ensurer(self) -> ModelEnsurer:
+        """What has it there."""
+        return ModelEnsurer(self.manifest)
+
+
+def named_model(text: str, model_type: str) -> NamedModel | None:
+    """The model that this text names: as the manifest does, or by its repository on the hub.
+
+    A repository that the manifest does not have is taken to be a model of that type. None for a path, or some other
+    name; what is there as a file or folder is that. Raises ModelError for ``ID@VERSION`` with an unknown id or version.
     """
     text = text.strip()
-    if not text or "/" in text or "\\" in text or Path(text).exists():
+    if not text or "\\" in text or Path(text).exists():
         return None
+    manifest = load_manifest()
+    if "/" in text:
+        return _by_repository(text, model_type, manifest)
     try:
-        spec, _ = load_manifest().find(text)
+        return NamedModel(*manifest.find(text), manifest)
     except ModelError as error:
         if error.code is ErrorCode.UNKNOWN_MODEL and "@" not in text:
             return None
         raise
-    return spec
+
+
+def _by_repository(text: str, model_type: str, manifest: Manifest) -> NamedModel | None:
+    is_path = Path(text).parent.is_dir() or text.lower().endswith(_FILE_SUFFIXES)
+    if is_path or not _REPOSITORY.fullmatch(text) or ".." in text:
+        return None
+    known = manifest.find_repository(text)
+    if known is not None:
+        return NamedModel(*known, manifest)
+    alike = next((spec for spec in manifest.models.values() if spec.model_type == model_type), None)
+    if alike is None:
+        return None
+    model_id = text.replace("/", "--")
+    if not is_id(model_id):  # too long, or a name that some system has no folders of
+        model_id = f"hub-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    variant = replace(alike.variants[alike.default_variant], hub=HubSource(text), files=(), s3=None)
+    spec = replace(
+        alike, model_id=model_id, version=_UNKNOWN_VERSION, label=text, variants={variant.name: variant}, fallbacks=()
+    )
+    key = model_id, _UNKNOWN_VERSION
+    return NamedModel(spec, variant, replace(manifest, models={**manifest.models, key: spec}))
 
 
 def named_like(model_type: str) -> list[str]:
@@ -40,34 +90,36 @@ def named_like(model_type: str) -> list[str]:
     return [spec.model_id for spec in load_manifest().models.values() if spec.model_type == model_type]
 
 
-def check_complete(name: str) -> None:
-    """Raise ModelError unless the model is there. Asks no server."""
-    status = ModelEnsurer().status(name)
-    if status.state is not ModelState.COMPLETE:
+def check_complete(text: str, model_type: str) -> None:
+    """Raise ModelError unless the model that is named so is there. Asks no server."""
+    named = named_model(text, model_type)
+    status = None if named is None else named.ensurer().status(named.name)
+    if status is not None and status.state is not ModelState.COMPLETE:
         size = "" if status.bytes_needed is None else f", {size_text(status.bytes_needed)} of it are to be fetched"
         raise ModelError(
             ErrorCode.MISSING_FILES,
             "the model is not complete",
             path=status.folder,
             reason=f"it is {status.state.value}{size}",
-            fix=f"`wan models ensure {name.strip()}` fetches it; so does the training itself",
+            fix=f"`wan models ensure {text.strip()}` fetches it; so does the training itself",
         )
 
 
 def locate_model(model_type: str, base_model: str, say: Callable[[str], None]) -> str | None:
     """The folder of the model that `base_model` names, which is fetched where it is not complete; None as above.
 
-    `say` is told about once a second how far that is. Raises ModelError, also where the name is another model type's.
+    The process uses the model from then on: nothing removes it. `say` is told about once a second how far it is. Raises
+    ModelError, also where the name is another model type's.
     """
-    spec = named_model(base_model)
-    if spec is None:
+    named = named_model(base_model, model_type)
+    if named is None:
         return None
-    if spec.model_type != model_type:
+    if named.spec.model_type != model_type:
         raise ModelError(
             ErrorCode.INVALID_CONFIG,
-            f"{base_model.strip()} is {spec.label}",
+            f"{base_model.strip()} is {named.spec.label}",
             reason=f"the model type is set to {model_type}",
-            fix=f"set it to {spec.model_type}, or name another model (`wan models list`)",
+            fix=f"set it to {named.spec.model_type}, or name another model (`wan models list`)",
         )
     said_at = 0.0
 
@@ -78,8 +130,10 @@ def locate_model(model_type: str, base_model: str, say: Callable[[str], None]) -
             said_at = now
             say(f"fetching {progress.name}: {size_text(progress.done)} of {size_text(progress.total)}")
 
-    folder = ModelEnsurer().ensure(
-        base_model,
+    ensurer = named.ensurer()
+    ensurer.usage.use(ensurer.target(named.name).name)
+    folder = ensurer.ensure(
+        named.name,
         on_progress=came,
         on_wait=lambda holder: say(f"waiting for {holder}, which fetches {base_model.strip()}"),
     )

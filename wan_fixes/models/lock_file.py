@@ -1,20 +1,26 @@
 """`models.lock`: the revision, sizes and digests that a model had at its first download, which hold from then on.
 
 Trust on first use: what the hub says the first time is believed, and must stay so. Lines of it can be compared with
-those of another machine.
+those of another machine. Where a key is configured nobody is trusted on first use: the file must be signed, and models
+are pinned on purpose, by `wan models manifest lock`.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from wan_fixes.models.failures import ModelError
+from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.json_file import read_json, write_json
 from wan_fixes.models.listing import Listing
 from wan_fixes.models.locks import LockManager
 from wan_fixes.models.names import ModelName
+from wan_fixes.models.signatures import KEY_VARIABLE, Signed, require_signature, trusted_keys
 
 _FORMAT = 1
+_PIN_IT = "pin it with `wan models manifest lock`, look at what that wrote, and sign it: `wan models manifest sign`"
 
 
 class LockFile:
@@ -25,7 +31,10 @@ class LockFile:
         self._locks = locks
 
     def get(self, name: ModelName) -> Listing | None:
-        """What is pinned of a model, or None."""
+        """What is pinned of a model, or None.
+
+        Raises ModelError (SIGNATURE_FAIL) where a key is configured and the file is not signed with it.
+        """
         entry = self._entries().get(str(name))
         if entry is None:
             return None
@@ -35,14 +44,77 @@ class LockFile:
             return None
 
     def put(self, name: ModelName, listing: Listing) -> None:
-        """Pin a model to this. Raises ModelError where it cannot be written."""
+        """Pin a model to this, as it was found. Raises ModelError where it cannot be written, and as `check_open`."""
+        if trusted_keys() and self.get(name) == listing:
+            return
+        self.check_open(name)
+        self._write({name: listing}, self._entries)
+
+    def check_open(self, name: ModelName) -> None:
+        """Raise ModelError (SIGNATURE_FAIL) where a key is configured, so that nothing is pinned by the way."""
+        if trusted_keys():
+            raise ModelError(
+                ErrorCode.SIGNATURE_FAIL,
+                f"nobody who is trusted has pinned {name} to this",
+                path=self.path,
+                reason=f"{KEY_VARIABLE} is set, and what a source says is signed by nobody",
+                fix=_PIN_IT,
+            )
+
+    def pin(self, listings: Mapping[ModelName, Listing]) -> None:
+        """Pin models on purpose, also where a key is configured: the file is to be signed anew then.
+
+        Raises ModelError where it cannot be written, and where it has pins of other models that should be signed and
+        are not: they would be signed with it.
+        """
+        names = set(map(str, listings))
+        self._write(listings, lambda: self._entries() if _models_of(read_json(self.path)).keys() - names else {})
+
+    def unchecked(self, name: ModelName) -> Listing | None:
+        """What is pinned of a model, by whomever: to be shown, and not to be believed."""
+        return (pins_of(self.path) or {}).get(str(name))
+
+    def _write(self, listings: Mapping[ModelName, Listing], kept: Callable[[], dict[str, object]]) -> None:
         with self._locks.hold("models.lock", timeout=30.0):
-            entries = self._entries() | {str(name): listing.as_json()}
+            entries = kept() | {str(name): listing.as_json() for name, listing in listings.items()}
             write_json(self.path, {"format": _FORMAT, "models": entries})
 
     def _entries(self) -> dict[str, object]:
-        content = read_json(self.path)
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            return {}
-        entries = content.get("models")
-        return entries if isinstance(entries, dict) else {}
+        return _models_of(self._signed() if trusted_keys() else read_json(self.path))
+
+    def _signed(self) -> Any:
+        """The content, from the very bytes that were found to be signed."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ModelError(
+                ErrorCode.SIGNATURE_FAIL,
+                "the pins of models cannot be read",
+                path=self.path,
+                reason=error.strerror or str(error),
+                fix="make the file readable",
+            ) from error
+        require_signature(self.path, data, Signed.LOCK)
+        try:
+            return json.loads(data.partition(b"\n")[2])
+        except (ValueError, RecursionError):
+            return None
+
+
+def pins_of(path: Path) -> dict[str, Listing] | None:
+    """All that a lock file pins, whoever signed it; None where it is no sound lock file."""
+    content = read_json(path)
+    try:
+        pins = {name: Listing.from_json(entry) for name, entry in _models_of(content).items()}
+    except ModelError:
+        return None
+    return pins or None
+
+
+def _models_of(content: Any) -> dict[str, object]:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return {}
+    entries = content.get("models")
+    return entries if isinstance(entries, dict) else {}

@@ -22,12 +22,17 @@ else:
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.manifest_reader import ManifestReader
 from wan_fixes.models.names import Wanted, parse_name
+from wan_fixes.models.signatures import Signed, require_signature
 from wan_fixes.models.spec import ModelSpec, VariantSpec
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_VARIABLE: Final = "WAN_MODELS_MANIFEST"
 BUILT_IN: Final = Path(__file__).with_name("models.toml")
 _LARGEST_MANIFEST: Final = 16 << 20
+_SIGN_A_COPY: Final = (
+    "copy it, look at the copy, sign that with `wan models manifest sign COPY --key PRIVATE.pem`, "
+    f"and name it in {MANIFEST_VARIABLE}"
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,14 @@ class Manifest:
     def find(self, name: str | Wanted) -> tuple[ModelSpec, VariantSpec]:
         """The model and variant of that name; the latest version and the default variant where none is named.
 
+        The repository on the hub will do as a name too.
+
         Raises ModelError that lists what there is.
         """
+        if isinstance(name, str) and "/" in name:
+            found = self.find_repository(name.strip())
+            if found is not None:
+                return found
         wanted = parse_name(name) if isinstance(name, str) else name
         ids = {model_id.casefold(): model_id for model_id, _ in self.models}
         model_id = ids.get(wanted.model_id.casefold())
@@ -57,6 +68,14 @@ class Manifest:
         if variant not in spec.variants:
             raise self._unknown(f"variant of {model_id}@{version}", variant, list(spec.variants))
         return spec, spec.variants[variant]
+
+    def find_repository(self, repository: str) -> tuple[ModelSpec, VariantSpec] | None:
+        """The model and variant that come from a repository on the hub (``OWNER/NAME``), whatever its case."""
+        for spec in self.models.values():
+            for variant in spec.variants.values():
+                if variant.hub.repository.casefold() == repository.casefold():
+                    return spec, variant
+        return None
 
     def _unknown(self, what: str, name: str, known: list[str]) -> ModelError:
         return ModelError(
@@ -84,9 +103,16 @@ def manifest_path() -> Path:
 def load_manifest(path: str | os.PathLike[str] | None = None) -> Manifest:
     """Read and check a manifest (default: `manifest_path()`).
 
-    Raises ModelError naming everything that is wrong with it.
+    Raises ModelError naming everything that is wrong with it; where a key is configured, also unless it is signed.
     """
     file = manifest_path() if path is None else Path(path)
+    data = manifest_bytes(file)
+    require_signature(file, data, Signed.MANIFEST, fix=_SIGN_A_COPY if file == BUILT_IN else "")
+    return parse_manifest(data, file)
+
+
+def manifest_bytes(file: Path) -> bytes:
+    """What is in the file of a manifest, unchecked. Raises ModelError."""
     try:
         with file.open("rb") as stream:
             data = stream.read(_LARGEST_MANIFEST + 1)
@@ -94,7 +120,7 @@ def load_manifest(path: str | os.PathLike[str] | None = None) -> Manifest:
         raise _invalid(file, [error.strerror or str(error)]) from error
     if len(data) > _LARGEST_MANIFEST:
         raise _invalid(file, [f"it is larger than {_LARGEST_MANIFEST >> 20} MiB"])
-    return parse_manifest(data, file)
+    return data
 
 
 def parse_manifest(data: bytes, path: Path) -> Manifest:

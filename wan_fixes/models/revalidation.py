@@ -63,7 +63,7 @@ class Revalidation:
         self._thread = threading.Thread(target=self._work, name="models-revalidation", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout: float = 5.0) -> None:
+    def stop(self, timeout: float = 2.0) -> None:
         """End it, at the next block that is read; wait for that at most `timeout` seconds."""
         self._stop.set()
         if self._thread is not None:

@@ -1,9 +1,9 @@
 """Signatures of manifests and lock files, so that what a model is made of comes from somebody who is trusted.
 
-``FILE.sig`` beside a file holds an Ed25519 signature (https://www.rfc-editor.org/rfc/rfc8032) of the file's bytes, behind a
-prefix that says what they are: a signed manifest is no signed lock file. Which keys are trusted, `WAN_MODELS_PUBLIC_KEY`
-says, and never a file that was signed. Where it names none, nothing is checked; where it names one, nothing is believed
-without its signature.
+``FILE.sig`` beside a file holds an Ed25519 signature (https://www.rfc-editor.org/rfc/rfc8032) of the file's bytes,
+behind a prefix that says what they are: a signed manifest is no signed lock file. Which keys are trusted,
+`WAN_MODELS_PUBLIC_KEY` says, and never a file that was signed. Where it names none, nothing is checked; where it names
+one, nothing is believed without its signature.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wan_fixes.errors import CriticalError
 from wan_fixes.health.text import plain
@@ -80,11 +80,11 @@ def require_signature(path: Path, data: bytes, kind: Signed, *, fix: str = "") -
     if not keys:
         return None
     fix = fix or f"`wan models manifest sign {path.name} --key PRIVATE.pem` signs it, once you have looked at it"
-    content = _read_signature(path, fix)
-    key = keys.get(content["key"])
+    found = _read_signature(path, fix)
+    key = keys.get(found.fingerprint)
     if key is None:
-        raise _failed(path, f"it is signed with {content['key']}, which {KEY_VARIABLE} does not name", fix)
-    if not _is_signed(key, content["signature"], kind.message(data)):
+        raise _failed(path, f"it is signed with {found.fingerprint}, which {KEY_VARIABLE} does not name", fix)
+    if not _is_signed(key, found.signature, kind.message(data)):
         raise _failed(path, f"it is not what was signed: it was changed since, or is no {kind.value}", fix)
     return key
 
@@ -94,7 +94,7 @@ def signed_by(path: Path) -> str | None:
 
     Raises ModelError where it cannot be read.
     """
-    return str(_read_signature(path, "sign the file again")["key"]) if signature_path(path).exists() else None
+    return _read_signature(path, "sign the file again").fingerprint if signature_path(path).exists() else None
 
 
 def signature_path(path: Path) -> Path:
@@ -178,18 +178,20 @@ def _is_signed(key: PublicKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _read_signature(path: Path, fix: str) -> dict[str, Any]:
-    """The fingerprint (`key`) and the bytes (`signature`) beside a file."""
+class _Signature(NamedTuple):
+    fingerprint: str
+    signature: bytes
+
+
+def _read_signature(path: Path, fix: str) -> _Signature:
+    """What is beside a file. Raises ModelError (SIGNATURE_FAIL)."""
     target = signature_path(path)
     try:
         with target.open("rb") as file:
             content = json.loads(file.read(_LARGEST_FILE))
         if (content["format"], content["algorithm"]) != (_FORMAT, _ALGORITHM) or not isinstance(content["key"], str):
             raise ValueError("it is of another format")
-        return {
-            "key": plain(content["key"], 80),
-            "signature": base64.b64decode(content["signature"], validate=True),
-        }
+        return _Signature(plain(content["key"], 80), base64.b64decode(content["signature"], validate=True))
     except FileNotFoundError as error:
         raise _failed(path, f"there is no {target.name} beside it, so it is not signed", fix) from error
     except OSError as error:

@@ -40,12 +40,16 @@ def make_signing_key(path: Path, passphrase: Passphrase) -> Ed25519PrivateKey:
     guard = serialization.BestAvailableEncryption(word) if word else serialization.NoEncryption()
     data = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, guard)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(handle, "wb") as file:
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        raise _not_written(path, error.strerror or str(error)) from error
+    try:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        path.unlink(missing_ok=True)
         raise _not_written(path, error.strerror or str(error)) from error
     return key
 

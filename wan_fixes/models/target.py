@@ -36,10 +36,11 @@ class Target:
 
 
 def find_target(manifest: Manifest, resolver: ModelResolver, model_id: str, variant: str | None = None) -> Target:
-    """The model of that name (``ID``, ``ID@VERSION`` or ``ID@VERSION#VARIANT``). Raises ModelError."""
-    wanted = parse_name(model_id)
-    spec, chosen = manifest.find(Wanted(wanted.model_id, wanted.version, variant or wanted.variant))
-    return target_of(spec, chosen, resolver)
+    """The model of that name (``ID``, ``ID@VERSION``, ``ID@VERSION#VARIANT`` or a repository). Raises ModelError."""
+    if variant is not None:
+        wanted = parse_name(model_id)
+        return target_of(*manifest.find(Wanted(wanted.model_id, wanted.version, variant)), resolver)
+    return target_of(*manifest.find(model_id), resolver)
 
 
 def target_of(spec: ModelSpec, variant: VariantSpec, resolver: ModelResolver) -> Target:

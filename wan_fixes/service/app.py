@@ -25,9 +25,9 @@ from wan_fixes.service.guard import FAULT, Guard, error_of
 from wan_fixes.service.host_header import LOOPBACK_NAMES
 from wan_fixes.service.metrics import ModelsCollector
 from wan_fixes.service.models_health import ModelsLook
+from wan_fixes.service.options import LOOK_SECONDS
 from wan_fixes.service.replies import Alive, ModelDetail, ModelsHealth, ProblemReply, UnreadableReply
 
-LOOK_SECONDS: Final = 5.0
 _TEXT_LIMIT: Final = 4096
 _METHODS: Final = "GET, HEAD"
 _NO_DISK: Final[dict[int | str, dict[str, Any]]] = {

@@ -14,6 +14,8 @@ from wan_fixes.errors import UserError
 from wan_fixes.service.host_header import LOOPBACK_NAMES, host_name, normal_host
 
 PORT: Final = 8787
+#: How long a request waits for the disk.
+LOOK_SECONDS: Final = 3.0
 TOKEN_VARIABLE: Final = "WAN_SERVE_TOKEN"
 _SHORTEST_TOKEN: Final = 16
 

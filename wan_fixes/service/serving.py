@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.errors import UserError
-from wan_fixes.service.options import ServeOptions
+from wan_fixes.service.options import LOOK_SECONDS, ServeOptions
 
 if TYPE_CHECKING:
     import uvicorn
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from wan_fixes.models.revalidation import Revalidation
 
 _EXTRA: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client", "pydantic")
-_END_SECONDS: Final = 3
+# Requests that wait for the disk are answered before.
+_END_SECONDS: Final = int(LOOK_SECONDS) + 2
 
 
 def serve(

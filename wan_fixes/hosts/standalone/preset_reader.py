@@ -25,7 +25,6 @@ from wan_fixes.hosts.standalone.onetrainer_fields import (
 from wan_fixes.hosts.standalone.preset import DEFAULT_SEED, OptimizerSettings, Preset
 from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
 from wan_fixes.hosts.standalone.samples import SampleDefinition, read_samples
-from wan_fixes.models import ModelEnsurer
 from wan_fixes.models.locate import named_like, named_model
 from wan_fixes.wan.lora_keys import LORA_FORMATS, LoraFormat
 from wan_fixes.wan.variants import VARIANTS, WanVariant
@@ -167,7 +166,7 @@ class _Parts:
             )
 
     def _base_model(self) -> tuple[Path, str]:
-        """The model's folder, and its name in the manifest where that is what the preset has."""
+        """The model's folder, and its name or repository where that is what the preset has."""
         reader = self.reader
         text = reader.text("base_model_name")
         if not reader.given("base_model_name") or not text:
@@ -182,20 +181,20 @@ class _Parts:
                 reason="it is a file; a model in diffusers' layout is a folder",
                 fix=self._model_fix(),
             )
-        if named_model(text) is not None:
-            return ModelEnsurer().status(text).folder, text
+        named = named_model(text, self.variant.name)
+        if named is not None:
+            return named.ensurer().target(named.name).folder, text
         near = missing_path(folder, "model folder", "base_model_name")
-        is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None
         raise UserError(
             near.what,
             path=folder,
-            reason=f"base_model_name is {text!r}, and models are read from a local folder here",
-            fix=self._model_fix() if is_hub_id or near.fix == "correct the path" else near.fix,
+            reason=f"base_model_name is {text!r}, which is no folder and names no model",
+            fix=self._model_fix() if near.fix == "correct the path" else near.fix,
         )
 
     def _model_fix(self) -> str:
         names = " or ".join(named_like(self.variant.name))
-        return f"name the model ({names}), or the folder of {self.variant.repository}, in base_model_name"
+        return f"name the model ({names}), {self.variant.repository}, or a folder of it, in base_model_name"
 
     def _output_folder(self, name: str) -> Path:
         text = self.reader.text(name)
