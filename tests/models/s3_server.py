@@ -15,6 +15,7 @@ import logging
 import re
 import threading
 import time
+import traceback
 from calendar import timegm
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ import pytest
 from botocore import session
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+
+from wan_fixes.health.text import plain
 
 from .hub_server import Fault
 
@@ -159,6 +162,11 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, s3: S3, *, credentials: boo
             monkeypatch.setenv(name, value)
         else:
             monkeypatch.delenv(name, raising=False)
+
+
+def all_that_is_shown(error: BaseException) -> str:
+    """What ``--debug`` shows of an error."""
+    return "\n".join(plain(line) for line in "".join(traceback.format_exception(error)).splitlines())
 
 
 class _Server(ThreadingHTTPServer):

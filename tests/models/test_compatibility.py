@@ -94,7 +94,7 @@ def test_m12_what_is_recommended_for_a_size_is_one(spec: ModelSpec, width: int, 
 
 
 def test_m12_ways_to_make_do_are_tried_in_order_until_one_fits() -> None:
-    asked = {"frames": 49, "width": 832, "height": 480}
+    asked: dict[str, Any] = {"frames": 49, "width": 832, "height": 480}
     kinds = {
         size: [way.kind.value for way in checked("t2v-14B", gpu(size), **asked).tried] for size in (80, 40, 16, 12.0)
     }

@@ -7,14 +7,12 @@ import logging
 import socket
 import subprocess
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wan_fixes.health.text import plain
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import FetchOptions
@@ -36,12 +34,13 @@ from .s3_server import (
     S3,
     SECRETS,
     Objects,
+    all_that_is_shown,
     running_objects,
     running_s3,
     set_environment,
 )
 from .test_ensure import LARGE, whole
-from .world import NEEDED_BYTES, PART, manifest_of, model_files, some_bytes
+from .world import NEEDED_BYTES, PART, content_of, manifest_of, model_files, some_bytes
 
 PREFIX = "wan/tiny model@1.0+a"  # with characters that addresses and signatures write in another way
 RETRY = RetryPolicy(attempts=2, base_seconds=0.001)
@@ -81,11 +80,6 @@ def from_hub(hub: Hub) -> Callable[[Target], Source]:
     return lambda target: HubStore(target.variant.hub, endpoint=hub.address, token="", retry=RETRY)
 
 
-def content_of(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".verified.json")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
 def failure(store: S3Store) -> ModelError:
     """That of asking a store for its files."""
     with pytest.raises(ModelError) as caught:
@@ -93,11 +87,6 @@ def failure(store: S3Store) -> ModelError:
     store.close()
     assert caught.value.reason and caught.value.fix
     return caught.value
-
-
-def all_that_is_shown(error: BaseException) -> str:
-    """What ``--debug`` shows of an error."""
-    return "\n".join(plain(line) for line in "".join(traceback.format_exception(error)).splitlines())
 
 
 def test_m4_a_model_is_fetched_from_a_bucket(s3: S3, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from models.named_model import served
 
+from wan_fixes.cli.console import ExitCode
 from wan_fixes.errors import CriticalError, UserError
 from wan_fixes.hosts.standalone.smoke import smoke_test, variant_of
+from wan_fixes.models import ModelEnsurer
 from wan_fixes.wan.variants import get_variant
 
 T2V = "WAN_2_1_T2V_1_3B"
@@ -144,3 +147,52 @@ def test_m18_a_model_runs_on_the_gpu(tiny_wan_two_experts: Path) -> None:
         pytest.skip("no CUDA device here")
     result = smoke_test(tiny_wan_two_experts, variant_of(tiny_wan_two_experts))
     assert result.peak_gpu_bytes is not None and result.peak_gpu_bytes > 0
+
+
+# The command
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command as `wan models` will have it: exit code, output, errors."""
+    import typer
+    from typer.main import get_command
+
+    from wan_fixes.cli.main import ReportingGroup
+    from wan_fixes.cli.models_smoke import smoke
+
+    app = typer.Typer(cls=ReportingGroup, rich_markup_mode=None)
+    app.command("smoke")(smoke)
+    app.callback()(lambda: None)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            get_command(app)(["smoke", *arguments])
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return call
+
+
+def test_m17_smoke_tells_people_and_programs(tiny_wan: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = run(str(tiny_wan), "--device", "cpu", "--steps", "1")
+    assert code == ExitCode.OK and "works" in out and "denoising" in out
+    code, out, _ = run(str(tiny_wan), "--device", "cpu", "--steps", "1", "--json")
+    found = json.loads(out)
+    assert (code, found["model_type"], found["steps"]) == (ExitCode.OK, T2V, 1)
+
+
+def test_m17_smoke_of_a_model_by_name(
+    tiny_wan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    with served(tiny_wan, T2V, tmp_path, monkeypatch):
+        code, _, said = run("tiny", "--device", "cpu")
+        assert code == ExitCode.FAILED and "wan models ensure tiny" in said
+        folder = ModelEnsurer().ensure("tiny")
+        code, out, _ = run("tiny", "--device", "cpu", "--json")
+        assert (code, json.loads(out)["folder"]) == (ExitCode.OK, str(folder))
+
+
+def test_m17_smoke_of_what_is_no_model_fails(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, said = run(str(tmp_path))
+    assert code == ExitCode.USAGE and "no model in diffusers' layout" in said

@@ -20,11 +20,19 @@ def share(
 
     Whoever has them can read the files, until they expire: `wan models ensure MODEL --links FILE`.
     """
-    from wan_fixes.models import ModelEnsurer
+    from wan_fixes.models import ErrorCode, ModelEnsurer, ModelError
     from wan_fixes.models.sources import links
+    from wan_fixes.models.sources.order import OFFLINE_VARIABLES, is_offline
     from wan_fixes.models.sources.s3 import s3_stores
 
     ensurer = ModelEnsurer()
     target = ensurer.target(model)
+    if is_offline():
+        raise ModelError(
+            ErrorCode.OFFLINE,
+            f"{target.name} cannot be shared",
+            reason=f"a bucket would have to be asked, and {' or '.join(OFFLINE_VARIABLES)} forbids that",
+            fix="set WAN_MODELS_OFFLINE=0 for this command",
+        )
     stores = s3_stores(target.spec, target.variant, target.name, retry=ensurer.options.retry)
     print_json(links.share(target, stores, int(hours * 3600)))

@@ -52,19 +52,18 @@ def smoke(
 def _find(model: str) -> tuple[Path, WanVariant]:
     """The folder, and what is in it. Raises what says that it is not there."""
     from wan_fixes.hosts.standalone.smoke import variant_of
-    from wan_fixes.models import ModelEnsurer
     from wan_fixes.models.components import require_components
     from wan_fixes.models.locate import check_complete, named_model
     from wan_fixes.models.usage import UsageLog
     from wan_fixes.wan.variants import get_variant
 
-    spec = named_model(model)
-    if spec is None:
+    named = named_model(model, model_type="")
+    if named is None:
         folder = Path(model).expanduser()
         return folder, variant_of(folder)
-    check_complete(model)
-    ensurer = ModelEnsurer()
-    target = ensurer.target(model)
-    require_components(target.folder, spec)
+    check_complete(model, model_type="")
+    ensurer = named.ensurer()
+    target = ensurer.target(named.name)
+    require_components(target.folder, named.spec)
     UsageLog(ensurer.resolver, ensurer.locks).use(target.name)
-    return target.folder, get_variant(spec.model_type)
+    return target.folder, get_variant(named.spec.model_type)

@@ -12,13 +12,15 @@ from wan_fixes.cli.console import Debug, _finite, out, shown
 from wan_fixes.cli.places import find_run_database
 from wan_fixes.cli.stats import as_dict
 from wan_fixes.errors import UserError
+from wan_fixes.service.host_header import LOOPBACK_NAMES
+from wan_fixes.service.options import PORT, TOKEN_VARIABLE, ServeOptions, serve_token
 
 
 def serve(
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; another one than this needs TLS.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8787,
+    ] = LOOPBACK_NAMES[0],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = PORT,
     allow_host: Annotated[
         list[str] | None,
         typer.Option("--allow-host", metavar="NAME", help="A further name that it is called by; may be repeated."),
@@ -46,7 +48,6 @@ def serve(
     """Serve the health of models, metrics and the last run over HTTP, to be read alone, until Ctrl-C."""
     from wan_fixes.models import ModelEnsurer
     from wan_fixes.models.revalidation import Revalidation
-    from wan_fixes.service.options import TOKEN_VARIABLE, ServeOptions, serve_token
     from wan_fixes.service.serving import serve as serve_until_stopped
 
     token = serve_token()

@@ -1,7 +1,7 @@
 """Folders for what nobody but the user may read: they go with the process that made them, however it ends.
 
-Beside each lies a lock of the system's, which its process holds until it ends. `sweep` removes the folders whose lock is
-free. Numbers of processes decide nothing: in containers that share a disk they mean nothing to each other.
+Beside each lies a lock of the system's, which its process holds until it ends. `sweep` removes the folders whose lock
+is free. Numbers of processes decide nothing: in containers that share a disk they mean nothing to each other.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _WAIT_SECONDS: Final = 60.0
 class PrivateFolders:
     """The private folders for models below one root."""
 
-    def __init__(self, resolver: ModelResolver, locks: LockManager) -> None:
+    def __init__(self, resolver: ModelResolver) -> None:
         self.place = private_place(resolver, windows=os.name == "nt")
-        self._locks = locks
+        self._guard = LockManager(self.place / "guard")
 
     def make(self) -> Path:
         """A new folder that the user alone can read (mode 0700), for as long as this process lives.
@@ -38,11 +38,10 @@ class PrivateFolders:
         Raises ModelError where it cannot be made, or the file system knows no such modes.
         """
         folder = self.place / f"{os.getpid()}-{uuid.uuid4().hex[:16]}"
-        lock = filelock.FileLock(_lock_of(folder), mode=0o600)
-        # Else the folder could be swept between its making and its locking.
-        with self._locks.hold("private", timeout=_WAIT_SECONDS):
+        lock = filelock.FileLock(_lock_of(folder), mode=0o600, thread_local=False)
+        # Else the lock could be swept between its making and its locking.
+        with self._guard.hold("making", timeout=_WAIT_SECONDS):
             try:
-                self.place.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=0)
                 folder.mkdir(mode=_MODE)
                 mode = folder.stat().st_mode & 0o777
@@ -59,9 +58,11 @@ class PrivateFolders:
         if not self.place.is_dir():
             return ()
         gone = []
-        with self._locks.hold("private", timeout=_WAIT_SECONDS):
+        with self._guard.hold("making", timeout=_WAIT_SECONDS):
             for path in sorted(self.place.glob(f"*{_LOCK_SUFFIX}")):
                 folder = path.with_suffix("")
+                if folder in _held:
+                    continue
                 lock = filelock.FileLock(path)
                 with contextlib.suppress(OSError, filelock.Timeout):
                     lock.acquire(timeout=0)

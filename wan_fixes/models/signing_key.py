@@ -40,11 +40,11 @@ def make_signing_key(path: Path, passphrase: Passphrase) -> Ed25519PrivateKey:
     guard = serialization.BestAvailableEncryption(word) if word else serialization.NoEncryption()
     data = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, guard)
     try:
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        path.touch(mode=0o600, exist_ok=False)
     except OSError as error:
         raise _not_written(path, error.strerror or str(error)) from error
     try:
-        with file:
+        with path.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -94,7 +94,7 @@ def create_app(
         response_model=ModelsHealth,
         responses=_NO_DISK,
         summary="All models of the manifest",
-        description="`dry_run` may be given, and is always so: nothing is changed, fetched or locked.",
+        description="`dry_run` may be given, and is always so: nothing is changed or fetched.",
     )
     async def models() -> Response:
         return JSONResponse(asdict(await deadline.run(look.all)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +132,8 @@ def _check_token(token: str) -> None:
 
 def _check_certificate(cert: Path, key: Path) -> None:
     """Load both as the server will. An encrypted key is refused: nobody is there to type its password."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for file in (cert, key):
         try:

@@ -40,8 +40,8 @@ class HubStore:
     ) -> None:
         self._source = source
         self._endpoint = endpoint or hub_endpoint()
-        token = secret("hub-token") if token is None else token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = secret("hub-token") if token is None else token
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         self._client = WebClient(self._endpoint, headers, timeouts=timeouts)
         self._retry = retry or RetryPolicy()
 

@@ -12,6 +12,7 @@ from wan_fixes.models.sources.hub import HubStore
 from wan_fixes.models.sources.hub_cache import HubCache
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.sources.web import RetryPolicy
+from wan_fixes.models.sources.xet import XetStore, is_xet_wanted
 from wan_fixes.models.target import Target
 
 OFFLINE_VARIABLES: Final = ("WAN_MODELS_OFFLINE", "HF_HUB_OFFLINE")
@@ -30,7 +31,7 @@ def sources_of(target: Target, retry: RetryPolicy) -> Iterator[Source]:
     for local in local_folders():
         for folder in folders_of_model(local, spec, variant, name):
             yield FolderStore(folder, with_digests=is_on_disk_of(folder, target.folder))
-    yield HubStore(variant.hub, retry=retry)
+    yield (XetStore if is_xet_wanted() else HubStore)(variant.hub, retry=retry)
     yield HubCache(variant.hub)
 
 

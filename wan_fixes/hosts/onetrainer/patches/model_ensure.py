@@ -29,25 +29,37 @@ def _look_before_loading(loader: Any) -> None:
     stock = loader.load
 
     def load(model_type: Any, model_names: Any, *args: Any, **kwargs: Any) -> Any:
-        locate_model(model_type, model_names)
-        ask_plugins(model_type, model_names)
+        before_loading(model_type, model_names)
         return stock(model_type, model_names, *args, **kwargs)
 
     loader.load = load
 
 
-def locate_model(model_type: Any, model_names: Any) -> None:
-    """Put the folder of the model in the place of its name. Raises what a plugin refuses the model with."""
+def before_loading(model_type: Any, model_names: Any) -> None:
+    """Put the folder of the model in the place of its name, and let the plugins look at it.
+
+    Raises what a plugin refuses the model with.
+    """
     from wan_fixes.hosts.onetrainer import training as trainings
-    from wan_fixes.plugins import call_hooks, get_plugin_manager
+    from wan_fixes.plugins import get_plugin_manager
     from wan_fixes.settings import Settings
 
     settings = shielded(Settings.load)
-    if settings is None or not settings.enabled or not settings.ensure_models:
+    if settings is None or not settings.enabled:
         return
-    training = trainings.current()
+    plugins, training = get_plugin_manager(settings), trainings.current()
+    if settings.ensure_models:
+        _locate(plugins, training, model_type, model_names)
+    if settings.check_models:
+        _ask(plugins, training, model_type, model_names)
+
+
+def _locate(plugins: Any, training: Any, model_type: Any, model_names: Any) -> None:
+    """Call ``onetrainer_locate_model``."""
+    from wan_fixes.plugins import call_hooks
+
     found = call_hooks(
-        get_plugin_manager(settings),
+        plugins,
         "onetrainer_locate_model",
         model_type=model_type.name,
         base_model=str(model_names.base_model or ""),
@@ -57,21 +69,15 @@ def locate_model(model_type: Any, model_names: Any) -> None:
         model_names.base_model = found[0]
 
 
-def ask_plugins(model_type: Any, model_names: Any) -> None:
-    """Call ``onetrainer_before_model_load``. Raises what a plugin refuses the model with."""
-    from wan_fixes.hosts.onetrainer import training as trainings
-    from wan_fixes.plugins import call_hooks, get_plugin_manager
-    from wan_fixes.settings import Settings
+def _ask(plugins: Any, training: Any, model_type: Any, model_names: Any) -> None:
+    """Call ``onetrainer_before_model_load``."""
+    from wan_fixes.plugins import call_hooks
 
-    settings = shielded(Settings.load)
-    if settings is None or not settings.enabled or not settings.check_models:
-        return
-    training = trainings.current()
     config = dict(training.config) if training is not None else {}
     # What is loaded, which is not always what the configuration names: a backup, or the converter's input.
     config |= {f"{name}_name": value for name, value in vars(model_names).items() if isinstance(value, str)}
     call_hooks(
-        get_plugin_manager(settings),
+        plugins,
         "onetrainer_before_model_load",
         model_type=model_type.name,
         base_model=str(model_names.base_model or ""),
