@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.parametrize("name", ["tiny", "Wan-AI/Tiny-Diffusers"])
 def test_m19_a_base_model_that_is_named_is_fetched_and_trained(
-    host: Any, tiny_wan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Any, tiny_wan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
     from models.named_model import served
@@ -19,7 +20,7 @@ def test_m19_a_base_model_that_is_named_is_fetched_and_trained(
 
     clips = make_clips(tmp_path / "clips", 1)
     with served(tiny_wan, "WAN_2_1_T2V_1_3B", tmp_path, monkeypatch) as hub:
-        config = write_configuration(Path("tiny"), clips, tmp_path / "first")
+        config = write_configuration(Path(name), clips, tmp_path / "first")
         done = host.wan("train", "--host", str(host.checkout), "--config", str(config))
         assert done.returncode == 0, done.stderr[-3000:]
         folder = tmp_path / "models" / "wan21" / "tiny@1.0.0-original"
@@ -29,7 +30,7 @@ def test_m19_a_base_model_that_is_named_is_fetched_and_trained(
         assert any(line.startswith("fetching tiny@1.0.0#original") for line in said)
 
         hub.requests.clear()
-        again = write_configuration(Path("tiny"), clips, tmp_path / "second")
+        again = write_configuration(Path(name), clips, tmp_path / "second")
         assert host.wan("train", "--host", str(host.checkout), "--config", str(again)).returncode == 0
         assert hub.requests == []
 

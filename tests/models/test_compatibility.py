@@ -238,6 +238,19 @@ def test_m12_no_nvidia_smi_is_unknown(nvidia_smi: Path, tmp_path: Path) -> None:
     assert Hardware.of_this_machine(tmp_path / "not" / "there" / "yet").vram_free is None
 
 
+@pytest.mark.gpu
+def test_m12_torch_and_nvidia_smi_agree_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    torch.zeros(1, device="cuda")
+    by_torch = Hardware.of_this_machine(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch")
+    by_program = Hardware.of_this_machine(tmp_path)
+    assert by_torch.gpu == by_program.gpu != ""
+    assert by_torch.vram_free == pytest.approx(by_program.vram_free, rel=0.05)
+
+
 # The command
 
 

@@ -29,6 +29,7 @@ from .world import PART, content_of, manifest_of, model_files
 
 FOLDER = "wan21/tiny@1.0.0-original"
 NAME = ModelName("tiny", "1.0.0", "original")
+WHOLE = whole()
 RETRY = RetryPolicy(attempts=2, base_seconds=0.001)
 SECRET = "what-nobody-may-see"
 
@@ -87,11 +88,11 @@ def test_m14_links_give_a_model_to_who_has_no_credentials(
 ) -> None:
     content = shared()
     assert (content["format"], content["name"]) == (1, str(NAME))
-    assert {entry["path"] for entry in content["files"]} == set(whole())
+    assert {entry["path"] for entry in content["files"]} == set(WHOLE)
     set_environment(monkeypatch, s3, credentials=False)
     s3.requests.clear()
     models = ensurer(tmp_path / "theirs", written(tmp_path, content))
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     assert models.status("tiny").source == "links:links.json"
     assert s3.requests and not any("Authorization" in headers for _, _, headers in s3.requests)
 
@@ -118,7 +119,7 @@ def test_m14_digests_that_the_bucket_lacks_come_from_the_model_on_the_disk(s3: S
     assert not any(entry["sha256"] for entry in content["files"])
     ensurer(tmp_path / "models", written(tmp_path, content)).ensure("tiny")
     assert {entry["path"]: entry["sha256"] for entry in shared()["files"]} == {
-        path: hashlib.sha256(file).hexdigest() for path, file in whole().items()
+        path: hashlib.sha256(file).hexdigest() for path, file in WHOLE.items()
     }
 
 
@@ -142,7 +143,7 @@ FAULTS: dict[str, Callable[[S3], None]] = {
 def test_m7_what_passes_is_lived_through(s3: S3, tmp_path: Path, prepare: Callable[[S3], None]) -> None:
     path = written(tmp_path, shared())
     prepare(s3)
-    assert content_of(ensurer(tmp_path / "theirs", path).ensure("tiny")) == whole()
+    assert content_of(ensurer(tmp_path / "theirs", path).ensure("tiny")) == WHOLE
 
 
 LASTING: dict[str, tuple[tuple[str, str, int, Any], ErrorCode]] = {

@@ -43,6 +43,7 @@ from .test_ensure import LARGE, whole
 from .world import NEEDED_BYTES, PART, content_of, manifest_of, model_files, some_bytes
 
 PREFIX = "wan/tiny model@1.0+a"  # with characters that addresses and signatures write in another way
+WHOLE = whole()
 RETRY = RetryPolicy(attempts=2, base_seconds=0.001)
 Prepare = Callable[[S3], None]
 
@@ -91,7 +92,7 @@ def failure(store: S3Store) -> ModelError:
 
 def test_m4_a_model_is_fetched_from_a_bucket(s3: S3, tmp_path: Path) -> None:
     models = ensurer(tmp_path, from_s3)
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     assert s3.bytes_served == NEEDED_BYTES
     assert not s3.asked(r"(HEAD|GET) .*(\.pth|README|picture)")
     assert models.status("tiny").source == f"s3:{BUCKET}/{PREFIX}"
@@ -103,7 +104,7 @@ def test_m4_what_comes_without_a_digest_is_pinned_by_its_own(s3: S3, tmp_path: P
     pinned = models.known_listing(models.target("tiny"))
     assert pinned is not None
     assert {file.path: file.sha256 for file in pinned.files} == {
-        path: hashlib.sha256(content).hexdigest() for path, content in whole().items()
+        path: hashlib.sha256(content).hexdigest() for path, content in WHOLE.items()
     }
     (folder / LARGE).unlink()
     s3.fail("wrong bytes", LARGE, 999, lambda body: b"X" + body[1:])
@@ -152,7 +153,7 @@ def test_m4_a_revision_changes_when_a_file_does(s3: S3) -> None:
 def test_m4_a_list_comes_in_pages(s3: S3) -> None:
     s3.page = 2
     store = bucket()
-    assert {file.path for file in store.listing().files} == set(whole())
+    assert {file.path for file in store.listing().files} == set(WHOLE)
     assert s3.asked("list-type=2") == 7
     assert s3.asked("list-type=2.*continuation-token=") == 6
     store.close()
@@ -169,7 +170,7 @@ def test_m4_what_lies_beside_a_model_is_left_out(s3: S3) -> None:
 def test_m4_a_mirror_is_laid_out_like_the_models_folder(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    s3.objects.put("mirror/of/mine/wan21/tiny@1.0.0-original", whole())
+    s3.objects.put("mirror/of/mine/wan21/tiny@1.0.0-original", WHOLE)
     monkeypatch.setenv(MIRROR_VARIABLE, f"s3://{BUCKET}/mirror/of/mine/")
     manifest = manifest_of(files=f's3 = {{ bucket = "{BUCKET}", prefix = "{PREFIX}" }}'.replace(" model@", "-"))
     models = ModelEnsurer(
@@ -181,7 +182,7 @@ def test_m4_a_mirror_is_laid_out_like_the_models_folder(
     target = models.target("tiny")
     labels = [store.label for store in s3_stores(target.spec, target.variant, target.name)]
     assert labels == [f"s3:{BUCKET}/mirror/of/mine/wan21/tiny@1.0.0-original", f"s3:{BUCKET}/wan/tiny-1.0+a"]
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     monkeypatch.delenv(MIRROR_VARIABLE)
     assert [store.label for store in s3_stores(target.spec, target.variant, target.name)] == labels[1:]
 
@@ -201,14 +202,14 @@ def test_m4_a_public_bucket_is_asked_without_credentials(
     set_environment(monkeypatch, s3, credentials=False)
     assert failure(bucket()).code is ErrorCode.AUTH_FAIL
     s3.is_public = True
-    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == whole()
+    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == WHOLE
     assert not any("Authorization" in headers or "X-Amz-Signature" in path for _, path, headers in s3.requests)
 
 
 def test_m14_credentials_may_be_handed_over(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, s3, credentials=False)
     models = ensurer(tmp_path, lambda target: bucket(credentials=CREDENTIALS))
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     assert failure(bucket(credentials=(ACCESS_KEY, "another", ""))).code is ErrorCode.AUTH_FAIL
 
 
@@ -217,7 +218,7 @@ def test_m4_no_proxy_is_asked_for_this_machine(s3: S3, tmp_path: Path, monkeypat
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == whole()
+    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == WHOLE
 
 
 LIST = "list-type=2"
@@ -271,7 +272,7 @@ PASSING: dict[str, Prepare] = {
 @pytest.mark.parametrize("prepare", PASSING.values(), ids=PASSING)
 def test_m7_what_passes_is_lived_through(s3: S3, tmp_path: Path, prepare: Prepare) -> None:
     prepare(s3)
-    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == whole()
+    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == WHOLE
     assert not [fault for fault in s3.faults if 0 < fault.times < 500]
     assert list((tmp_path / ".tmp").iterdir()) == []
 
@@ -284,7 +285,7 @@ def test_m7_an_object_that_changes_between_two_parts_is_never_mixed(s3: S3, tmp_
         assert (folder / LARGE).read_bytes() == some_bytes(10 * PART, 77)
         assert s3.served[f"{PREFIX}/{LARGE}"] > 10 * PART
     finally:
-        s3.objects.put(PREFIX, {LARGE: whole()[LARGE]})
+        s3.objects.put(PREFIX, {LARGE: WHOLE[LARGE]})
 
 
 LISTS: dict[str, tuple[Prepare, ErrorCode]] = {
@@ -336,28 +337,41 @@ FILES: dict[str, tuple[Prepare, ErrorCode]] = {
 
 
 @pytest.mark.parametrize(("prepare", "code"), FILES.values(), ids=FILES)
-def test_m7_what_lasts_of_a_file_is_named_and_the_next_start_goes_on(
-    s3: S3, tmp_path: Path, prepare: Prepare, code: ErrorCode, caplog: pytest.LogCaptureFixture
+def test_m7_what_lasts_of_a_file_is_named(s3: S3, prepare: Prepare, code: ErrorCode) -> None:
+    prepare(s3)
+    store = bucket()
+    with pytest.raises(ModelError) as caught:
+        store.open(RemoteFile(LARGE, 10 * PART), "", 0, PART)
+    store.close()
+    assert caught.value.code is code
+    assert caught.value.reason and caught.value.fix and "hf auth" not in caught.value.fix
+    assert [secret for secret in SECRETS if secret in all_that_is_shown(caught.value)] == []
+
+
+@pytest.mark.parametrize("name", ["a file that is refused", "every connection dropped"])
+def test_m7_after_a_failure_the_next_start_goes_on(
+    s3: S3, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    prepare, code = FILES[name]
     prepare(s3)
     models = ensurer(tmp_path, from_s3)
     with caplog.at_level(logging.DEBUG, "wan_fixes"), pytest.raises(ModelError) as caught:
         models.ensure("tiny")
     assert caught.value.code is code
-    assert caught.value.reason and caught.value.fix and "hf auth" not in caught.value.fix
     assert [secret for secret in SECRETS if secret in all_that_is_shown(caught.value) + caplog.text] == []
     assert models.status("tiny").state is ModelState.PARTIAL
     s3.faults.clear()
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
 
 
-def test_m7_a_list_that_never_ends_is_given_up(s3: S3) -> None:
-    entries = b"".join(b"<Contents><Key>x%d</Key><Size>1</Size></Contents>" % number for number in range(1000))
+def test_m7_a_list_that_never_ends_is_given_up(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wan_fixes.models.sources.s3._MOST_OBJECTS", 25)
+    entries = b"".join(b"<Contents><Key>x%d</Key><Size>1</Size></Contents>" % number for number in range(10))
     more = b"<IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>"
     s3.fail("garbage", LIST, 999, b"<ListBucketResult>" + more + entries + b"</ListBucketResult>")
     error = failure(bucket())
-    assert error.code is ErrorCode.BAD_REPLY
-    assert s3.asked(LIST) <= 12
+    assert error.code is ErrorCode.BAD_REPLY and "30 came" in error.reason
+    assert s3.asked(LIST) == 3
 
 
 ASTRAY = ("vae/../../x.json", "/etc/x.json", "vae/con.json", "VAE/config.json", "vae/a\\b.json", "vae/x.json/y.json")
@@ -365,7 +379,7 @@ ASTRAY = ("vae/../../x.json", "/etc/x.json", "vae/con.json", "VAE/config.json", 
 
 @pytest.mark.parametrize("name", ASTRAY)
 def test_m1_a_name_that_leads_astray_is_refused_and_not_asked_for(name: str, s3: S3) -> None:
-    entries = "".join(f"<Contents><Key>{PREFIX}/{key}</Key></Contents>" for key in (*whole(), "vae/x.json", name))
+    entries = "".join(f"<Contents><Key>{PREFIX}/{key}</Key></Contents>" for key in (*WHOLE, "vae/x.json", name))
     s3.fail("garbage", LIST, 1, f"<ListBucketResult>{entries}</ListBucketResult>".encode())
     assert failure(bucket()).code is ErrorCode.UNSAFE_PATH
     assert s3.asked() == 1
@@ -380,21 +394,21 @@ def test_m4_after_a_failure_what_came_is_not_fetched_again(s3: S3, tmp_path: Pat
     assert there.state is ModelState.PARTIAL and there.bytes_there > 0
     s3.faults.clear()
     s3.served.clear()
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     assert s3.bytes_served == NEEDED_BYTES - there.bytes_there
 
 
 def test_m4_when_the_bucket_fails_the_hub_is_asked(s3: S3, hub: Hub, tmp_path: Path) -> None:
     s3.fail("status", LIST, 999, (403, "AccessDenied", {}))
     models = ensurer(tmp_path, from_s3, from_hub(hub))
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     assert (s3.asked(LIST), hub.asked("/api/")) == (1, 1)
 
 
 def test_m4_when_the_bucket_fails_halfway_the_hub_goes_on(s3: S3, hub: Hub, tmp_path: Path) -> None:
     s3.at_bytes = f"{PREFIX}/{LARGE}", PART, lambda: s3.fail("status", "GET", 999, (403, "AccessDenied", {}))
     models = ensurer(tmp_path, from_s3, from_hub(hub))
-    assert content_of(models.ensure("tiny")) == whole()
+    assert content_of(models.ensure("tiny")) == WHOLE
     assert s3.served[f"{PREFIX}/{LARGE}"] < 10 * PART <= hub.served[LARGE]
 
 

@@ -15,6 +15,7 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite forbids the network by HF_HUB_OFFLINE; here it is loopback."""
     for name in ("HF_HUB_OFFLINE", "WAN_MODELS_OFFLINE", "HF_TOKEN", "WAN_SERVE_TOKEN", "WAN_MODELS_LOCAL"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "off")
 
 
 @pytest.fixture

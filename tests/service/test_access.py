@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from wan_fixes.errors import UserError
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.service.host_header import LOOPBACK_NAMES, host_name, normal_host
-from wan_fixes.service.options import ServeOptions, serve_token
+from wan_fixes.service.options import ServeOptions
 from wan_fixes.service.serving import listen
 
 from .server import running
@@ -262,9 +262,7 @@ def test_m18_a_key_with_a_password_and_one_of_another_certificate_are_refused(tm
         ServeOptions(tls_cert=Path(__file__), tls_key=other)
 
 
-def test_m14_the_token_is_asked_for_by_its_name() -> None:
-    assert serve_token({"WAN_SERVE_TOKEN": TOKEN}.get) == TOKEN
-    assert serve_token(lambda _: None) == ""
+def test_m14_the_token_is_not_shown_with_the_options() -> None:
     assert TOKEN not in repr(ServeOptions(token=TOKEN))
 
 

@@ -69,7 +69,7 @@ def test_m18_the_token_of_the_environment_counts(root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--token-required"], "WAN_SERVE_TOKEN is not set"),
+        (["--token-required"], "nor WAN_SERVE_TOKEN"),
         (["--host", "0.0.0.0", "--allow-host", "train.example"], "needs a token and TLS"),
         (["--host", "train.example"], "is no address"),
     ],

@@ -13,7 +13,7 @@ from wan_fixes.cli.places import find_run_database
 from wan_fixes.cli.stats import as_dict
 from wan_fixes.errors import UserError
 from wan_fixes.service.host_header import LOOPBACK_NAMES
-from wan_fixes.service.options import PORT, TOKEN_VARIABLE, ServeOptions, serve_token
+from wan_fixes.service.options import PORT, TOKEN_VARIABLE, ServeOptions
 
 
 def serve(
@@ -47,13 +47,16 @@ def serve(
 ) -> None:
     """Serve the health of models, metrics and the last run over HTTP, to be read alone, until Ctrl-C."""
     from wan_fixes.models import ModelEnsurer
+    from wan_fixes.models.credentials import secret
     from wan_fixes.models.revalidation import Revalidation
     from wan_fixes.service.serving import serve as serve_until_stopped
 
-    token = serve_token()
+    token = secret("serve-token")
     if token_required and not token:
         raise UserError(
-            "there is no token", reason=f"--token-required is given, and {TOKEN_VARIABLE} is not set", fix="set it"
+            "there is no token",
+            reason=f"neither the keyring has one nor {TOKEN_VARIABLE}, and --token-required is given",
+            fix=f"set {TOKEN_VARIABLE}",
         )
     options = ServeOptions(host, port, tuple(allow_host or ()), token, tls_cert, tls_key)
     ensurer = ModelEnsurer()

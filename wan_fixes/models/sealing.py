@@ -114,6 +114,9 @@ class _Pipe:
             data = self._source.read(count)
             self._on_bytes(len(data))
             return data
+        except OSError as error:
+            self.raised = _not_readable(Path(self._source.name), error)
+            raise
         except BaseException as error:
             self.raised = error
             raise
@@ -151,13 +154,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise ModelError(
-            ErrorCode.MISSING_FILES,
-            "a file of a model cannot be read",
-            path=path,
-            reason=error.strerror or str(error),
-            fix="check the disk and the rights of the file",
-        ) from error
+        raise _not_readable(path, error) from error
     with file:
         yield file
 
@@ -166,7 +163,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
 def _new_file(
     target: Path, size: int, *, mode: int, check: Callable[[Path], None] = lambda _: None
 ) -> Iterator[BinaryIO]:
-    """A file that takes its name when the block ends well, and else is gone. Raises ModelError for what the disk does."""
+    """A file that takes its name when the block ends well, and else is gone. Raises ModelError."""
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     with disk_errors(target, size):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +210,16 @@ def _pyrage() -> Any:
             fix='pip install "wan-fixes[security]"',
         ) from error
     return pyrage
+
+
+def _not_readable(path: Path, error: OSError) -> ModelError:
+    return ModelError(
+        ErrorCode.MISSING_FILES,
+        "a file of a model cannot be read",
+        path=path,
+        reason=error.strerror or str(error),
+        fix="check the disk and the rights of the file",
+    )
 
 
 def _wrong_key(path: Path) -> ModelError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,9 +15,6 @@ PORT: Final = 8787
 LOOK_SECONDS: Final = 3.0
 TOKEN_VARIABLE: Final = "WAN_SERVE_TOKEN"
 _SHORTEST_TOKEN: Final = 16
-
-#: Gives the secret of that name, or None: from the environment, or from wherever secrets are kept.
-Secret = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
@@ -108,11 +103,6 @@ class ServeOptions:
                 reason=f"{self.host} is every address of this machine, and a request must name one that is allowed",
                 fix="name what it is called by with --allow-host, or listen at one address",
             )
-
-
-def serve_token(secret: Secret = os.environ.get) -> str:
-    """The token that requests must bring, or ""."""
-    return secret(TOKEN_VARIABLE) or ""
 
 
 def _in_url(host: str) -> str:

@@ -247,7 +247,9 @@ def _device_errors(device: torch.device) -> Iterator[None]:
         raise CriticalError(
             f"the model does not run on {device}",
             reason=str(error),
-            fix="install a PyTorch that was built for this GPU, or test with --device cpu",
+            fix="install a PyTorch that was built for this GPU, or test with --device cpu"
+            if device.type == "cuda"
+            else "`wan models verify` tells whether the files are genuine",
             module="smoke",
         ) from error
 

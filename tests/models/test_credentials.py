@@ -1,0 +1,246 @@
+"""Secrets come from the keyring, else the environment, go to nobody else, and are written down nowhere (M14)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
+
+from wan_fixes.cli.console import ExitCode
+from wan_fixes.health import plain
+from wan_fixes.models import credentials
+from wan_fixes.models.credentials import SERVICE, VARIABLES, SystemKeyring, s3_credentials, secret, store_secret
+from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.sources.hub import HubStore
+from wan_fixes.models.sources.source import Source
+from wan_fixes.models.target import Target
+
+from .command import output_of
+from .hub_server import Hub
+from .world import content_of, ensurer
+
+TOKEN = "hf_k9Zq2Lw8Xv4Tn6Rb1Pd3"
+
+
+class InMemory(KeyringBackend):
+    """A keyring of the library's own kind."""
+
+    priority = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[tuple[str, str], str] = {}
+        self.asked = 0
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self.asked += 1
+        return self.held.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.held[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.held[service, username]
+
+
+class Locked(InMemory):
+    def get_password(self, service: str, username: str) -> str | None:
+        self.asked += 1
+        raise KeyringLocked("somebody has to unlock it")
+
+
+class Hanging(InMemory):
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self.asked += 1
+        self.free.wait(30)
+        return None
+
+
+class Forgetful(InMemory):
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """As the library's null backend does."""
+
+
+class InTheClear(InMemory):
+    priority = 0.5
+
+
+@pytest.fixture(autouse=True)
+def no_other_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    before = keyring.get_keyring()
+    for names in VARIABLES.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    for name in ("WAN_MODELS_KEYRING", "HF_TOKEN_PATH", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(credentials, "_keyring", SystemKeyring(seconds=5.0))
+    yield
+    keyring.set_keyring(before)
+
+
+@pytest.fixture
+def backend() -> InMemory:
+    found = InMemory()
+    keyring.set_keyring(found)
+    return found
+
+
+def test_m14_the_keyring_comes_before_the_environment(backend: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "of-the-environment")
+    assert secret("hub-token") == "of-the-environment"
+    keyring.set_password(SERVICE, "hub-token", f" {TOKEN}\n")
+    assert secret("hub-token") == TOKEN
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "0")
+    backend.asked = 0
+    assert secret("hub-token") == "of-the-environment"
+    assert backend.asked == 0
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_m14_each_secret_has_its_variables(
+    backend: InMemory, monkeypatch: pytest.MonkeyPatch, name: credentials.SecretName
+) -> None:
+    assert secret(name) == ""
+    for variable in reversed(VARIABLES[name]):
+        monkeypatch.setenv(variable, f"value-of-{variable}")
+        assert secret(name) == f"value-of-{variable}"
+
+
+def test_m14_the_hub_client_s_own_token_is_found(
+    backend: InMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "token").write_text(f"{TOKEN}\n")
+    assert secret("hub-token") == TOKEN
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    assert secret("hub-token") == ""
+
+
+@pytest.mark.parametrize("kind", [Locked, Hanging])
+def test_m14_a_keyring_that_does_not_answer_is_asked_once(
+    kind: type[InMemory], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = kind()
+    keyring.set_keyring(backend)
+    monkeypatch.setattr(credentials, "_keyring", SystemKeyring(seconds=0.3))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    caplog.set_level(logging.DEBUG, logger="wan_fixes")
+    assert [secret("hub-token"), secret("hub-token"), secret("serve-token")] == [TOKEN, TOKEN, ""]
+    assert backend.asked == 1
+    [record] = [record for record in caplog.records if "keyring" in record.getMessage()]
+    assert record.levelno == logging.DEBUG
+    if isinstance(backend, Hanging):
+        backend.free.set()
+
+
+def test_m14_without_the_package_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert secret("hub-token") == TOKEN
+    with pytest.raises(ModelError, match=r"wan-fixes\[security\]"):
+        store_secret("hub-token", TOKEN)
+
+
+@pytest.mark.parametrize("value", ["schlüssel-of-mine", "two\nlines-of-it", "bell\x07-in-it", "x" * 20_000])
+def test_m14_what_can_be_no_secret_is_refused_and_not_shown(
+    backend: InMemory, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    keyring.set_password(SERVICE, "hub-token", value)
+    with pytest.raises(ModelError) as caught:
+        secret("hub-token")
+    assert caught.value.code is ErrorCode.INVALID_CONFIG
+    assert value not in str(caught.value)
+    keyring.delete_password(SERVICE, "hub-token")
+    monkeypatch.setenv("WAN_SERVE_TOKEN", value)
+    with pytest.raises(ModelError, match="WAN_SERVE_TOKEN"):
+        secret("serve-token")
+
+
+def test_m14_the_keys_of_a_bucket_come_from_one_place(backend: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert s3_credentials() is None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "access-of-env")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-env")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "session-of-env")
+    keyring.set_password(SERVICE, "s3-access-key", "access-of-keyring")
+    assert s3_credentials() == ("access-of-env", "secret-of-env", "session-of-env")
+    keyring.set_password(SERVICE, "s3-secret-key", "secret-of-keyring")
+    assert s3_credentials() == ("access-of-keyring", "secret-of-keyring", "")
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_m14_what_was_handed_out_is_masked(
+    backend: InMemory, monkeypatch: pytest.MonkeyPatch, name: credentials.SecretName
+) -> None:
+    value = f"no pattern knows this: {name}"
+    keyring.set_password(SERVICE, name, value)
+    assert secret(name) == value
+    error = ModelError(ErrorCode.AUTH_FAIL, "refused", reason=f"the server quotes {value!r}")
+    assert value not in plain(error) and "***" in plain(error)
+
+
+def test_m14_a_secret_is_stored_only_where_it_is_guarded(
+    backend: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_secret("serve-token", "value-of-mine")
+    assert backend.held == {(SERVICE, "serve-token"): "value-of-mine"}
+    for unfit in (Forgetful(), InTheClear(), Locked()):
+        keyring.set_keyring(unfit)
+        with pytest.raises(ModelError) as caught:
+            store_secret("serve-token", "value-of-mine")
+        assert caught.value.code is ErrorCode.NOT_WRITABLE
+        assert "value-of-mine" not in str(caught.value) and "WAN_SERVE_TOKEN" in caught.value.fix
+    assert InTheClear().held == {}
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "off")
+    with pytest.raises(ModelError, match="WAN_MODELS_KEYRING"):
+        store_secret("serve-token", "value-of-mine")
+
+
+def test_m14_the_hub_gets_the_token_of_the_keyring_and_nobody_else_does(
+    backend: InMemory, hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    hub.token = TOKEN
+
+    def sources(target: Target) -> list[Source]:
+        return [HubStore(target.variant.hub, endpoint=hub.address)]
+
+    models = ensurer(tmp_path, hub, make_sources=sources)
+    with pytest.raises(ModelError) as caught:
+        models.ensure("tiny")
+    assert caught.value.code is ErrorCode.AUTH_FAIL
+    keyring.set_password(SERVICE, "hub-token", TOKEN)
+    folder = models.ensure("tiny")
+    to_storage = [headers for _, path, headers in hub.requests if path.startswith("/storage")]
+    to_hub = [headers for _, path, headers in hub.requests if "/resolve/" in path]
+    assert to_storage and not any("Authorization" in headers for headers in to_storage)
+    assert to_hub and all(headers["Authorization"] == f"Bearer {TOKEN}" for headers in to_hub)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert TOKEN.encode() not in path.read_bytes(), path
+    assert TOKEN not in caplog.text and TOKEN not in str(caught.value)
+    assert (folder / ".verified.json").is_file() and (tmp_path / "models.lock").is_file()
+    assert TOKEN.encode() not in b"".join(content_of(folder).values())
+
+
+def test_m14_a_command_says_no_secret_even_when_it_fails(
+    cli_root: Path, hub: Hub, backend: InMemory, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    keyring.set_password(SERVICE, "hub-token", TOKEN)
+    hub.token = "hf_anotheranotherone"
+    said = {"X-Error-Message": f"this token is not valid: {TOKEN}"}
+    hub.fail("status", "", 99, (401, said))
+    code, out, err = output_of(capsys, "ensure", "tiny", "--debug")
+    assert code == ExitCode.FAILED and "401" in err and "***" in err
+    assert TOKEN not in out + err + json.dumps([record.getMessage() for record in caplog.records])
