@@ -46,7 +46,7 @@ def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
 
 
 def test_every_command_and_option_is_described() -> None:
-    text = page("cli.md")
+    text = page("cli.md") + page("models-commands.md")
     for name, command in commands(typer.main.get_command(app)).items():
         assert f"`{name}`" in text, name
         section = text[text.index(f"`{name}`") :]

@@ -152,6 +152,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, s3: S3, *, credentials: boo
     for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "WAN_MODELS_S3"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(session, "create_loader", _create_loader)
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "off")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "there-is-none")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "there-is-none")

@@ -191,18 +191,17 @@ def test_m14_what_was_handed_out_is_masked(
     assert value not in plain(error) and "***" in plain(error)
 
 
-def test_m14_a_secret_is_stored_only_where_it_is_guarded(
-    backend: InMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_m14_a_secret_is_stored_only_where_it_is_guarded(backend: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     store_secret("serve-token", "value-of-mine")
     assert backend.held == {(SERVICE, "serve-token"): "value-of-mine"}
-    for unfit in (Forgetful(), InTheClear(), Locked()):
+    in_the_clear = InTheClear()
+    for unfit in (Forgetful(), in_the_clear, Locked()):
         keyring.set_keyring(unfit)
         with pytest.raises(ModelError) as caught:
             store_secret("serve-token", "value-of-mine")
         assert caught.value.code is ErrorCode.NOT_WRITABLE
         assert "value-of-mine" not in str(caught.value) and "WAN_SERVE_TOKEN" in caught.value.fix
-    assert InTheClear().held == {}
+    assert in_the_clear.held == {}
     monkeypatch.setenv("WAN_MODELS_KEYRING", "off")
     with pytest.raises(ModelError, match="WAN_MODELS_KEYRING"):
         store_secret("serve-token", "value-of-mine")

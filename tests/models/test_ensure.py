@@ -148,6 +148,21 @@ def test_m5_too_little_space_is_said_before_anything_is_fetched(hub: Hub, tmp_pa
     assert hub.bytes_served == 0
 
 
+def test_m9_a_quota_is_kept_before_anything_is_fetched(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_QUOTA", "900kB")
+    with pytest.raises(ModelError, match="WAN_MODELS_QUOTA") as caught:
+        ensurer(tmp_path, hub).ensure("tiny")
+    assert (caught.value.code, hub.bytes_served) == (ErrorCode.NO_SPACE, 0)
+    monkeypatch.setenv("WAN_MODELS_QUOTA", "lots")
+    with pytest.raises(ModelError, match="lots") as caught:
+        ensurer(tmp_path, hub).ensure("tiny")
+    assert caught.value.code is ErrorCode.INVALID_CONFIG
+    monkeypatch.setenv("WAN_MODELS_QUOTA", "1 GB")
+    assert content_of(ensurer(tmp_path, hub).ensure("tiny")) == whole()
+
+
 def test_m8_a_component_that_the_source_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
     files = hub.repositories[REPOSITORY].files
     for path in [path for path in files if path.startswith("vae/")]:

@@ -114,13 +114,18 @@ def test_m14_links_end_when_they_say(s3: S3, tmp_path: Path) -> None:
         store.close()
 
 
-def test_m14_digests_that_the_bucket_lacks_come_from_the_model_on_the_disk(s3: S3, tmp_path: Path) -> None:
+def test_m14_digests_that_the_bucket_lacks_come_from_the_model_on_the_disk(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = shared()
     assert not any(entry["sha256"] for entry in content["files"])
     ensurer(tmp_path / "models", written(tmp_path, content)).ensure("tiny")
     assert {entry["path"]: entry["sha256"] for entry in shared()["files"]} == {
         path: hashlib.sha256(file).hexdigest() for path, file in WHOLE.items()
     }
+    s3.objects.put(f"newer/{FOLDER}", {**WHOLE, LARGE: b"of another size"})
+    monkeypatch.setenv("WAN_MODELS_S3", f"s3://{BUCKET}/newer")
+    assert [entry["path"] for entry in shared()["files"] if not entry["sha256"]] == [LARGE]
 
 
 def test_m14_a_file_that_is_another_than_its_link_says_is_refused(s3: S3, tmp_path: Path) -> None:

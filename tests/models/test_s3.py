@@ -322,7 +322,7 @@ def test_m7_what_lasts_of_a_list_is_named(s3: S3, prepare: Prepare, code: ErrorC
     prepare(s3)
     error = failure(bucket(timeouts=(0.5, 0.3)))
     assert error.code is code
-    assert [secret for secret in SECRETS if secret in all_that_is_shown(error)] == []
+    assert [secret for secret in SECRETS if secret in str(error) + all_that_is_shown(error)] == []
 
 
 FILES: dict[str, tuple[Prepare, ErrorCode]] = {
@@ -345,7 +345,7 @@ def test_m7_what_lasts_of_a_file_is_named(s3: S3, prepare: Prepare, code: ErrorC
     store.close()
     assert caught.value.code is code
     assert caught.value.reason and caught.value.fix and "hf auth" not in caught.value.fix
-    assert [secret for secret in SECRETS if secret in all_that_is_shown(caught.value)] == []
+    assert [secret for secret in SECRETS if secret in str(caught.value) + all_that_is_shown(caught.value)] == []
 
 
 @pytest.mark.parametrize("name", ["a file that is refused", "every connection dropped"])
@@ -362,6 +362,13 @@ def test_m7_after_a_failure_the_next_start_goes_on(
     assert models.status("tiny").state is ModelState.PARTIAL
     s3.faults.clear()
     assert content_of(models.ensure("tiny")) == WHOLE
+
+
+@pytest.mark.parametrize(("answer", "times"), [((500, "InternalError", {}), 3), ((403, "AccessDenied", {}), 1)])
+def test_m7_nobody_but_us_tries_again(s3: S3, answer: tuple[int, str, dict[str, str]], times: int) -> None:
+    s3.fail("status", LIST, 99, answer)
+    failure(bucket())
+    assert s3.asked() == times == (RETRY.attempts + 1 if answer[0] == 500 else 1)
 
 
 def test_m7_a_list_that_never_ends_is_given_up(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,6 +458,21 @@ def test_m14_a_server_that_says_another_region_gets_no_request_elsewhere(s3: S3)
     s3.fail("status", LIST, 99, (301, "PermanentRedirect", region))
     assert failure(bucket()).code is ErrorCode.INVALID_CONFIG
     assert s3.asked(LIST) >= 1
+
+
+@pytest.mark.parametrize(
+    ("region", "host"), [("eu-central-1", "models.s3.eu-central-1.amazonaws.com"), ("", "models.s3.amazonaws.com")]
+)
+def test_m4_where_no_endpoint_is_named_it_is_amazons_in_the_region(
+    region: str, host: str, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    monkeypatch.setenv("AWS_REGION", region)
+    store = bucket("wan")
+    address = store.address_of("vae/config.json", 60)
+    assert address.startswith(f"https://{host}/wan/vae/config.json?X-Amz-Algorithm=")
+    assert "X-Amz-Expires=60&" in address
+    store.close()
 
 
 @pytest.mark.parametrize("address", ["http://example.com", "ftp://127.0.0.1", "https://me:secret@example.com", "x"])

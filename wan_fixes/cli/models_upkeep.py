@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +23,6 @@ _REASONS = {
     "unfinished": "a download nobody went on with",
     "half removed": "left from a removal that was cut off",
 }
-QUOTA_VARIABLE = "WAN_MODELS_QUOTA"
 
 
 def gc(
@@ -36,7 +34,7 @@ def gc(
         typer.Option(
             "--max-size",
             metavar="SIZE",
-            help=f"The least recently used, until the others fit (default: {QUOTA_VARIABLE}, else 50GB).",
+            help="The least recently used, until the others fit (default: WAN_MODELS_QUOTA, else 50GB).",
         ),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show it, also with --yes.")] = False,
@@ -50,8 +48,9 @@ def gc(
     """
     from wan_fixes.models import ModelEnsurer
     from wan_fixes.models.gc import GcPolicy, ModelGc
+    from wan_fixes.models.quota import DEFAULT_QUOTA, quota_bytes
 
-    size = bytes_of(max_size or os.environ.get(QUOTA_VARIABLE) or "50GB", "--max-size")
+    size = bytes_of(max_size, "--max-size") if max_size else quota_bytes() or DEFAULT_QUOTA
     policy = GcPolicy(size, seconds_of(older_than, "--older-than") / 86400.0)
     ensurer = ModelEnsurer()
     collector = ModelGc(ensurer.resolver, ensurer.locks, ensurer.usage)

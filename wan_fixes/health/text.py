@@ -16,6 +16,7 @@ _LONGEST_READ = 100_000  # characters; nobody reads more, and masking takes time
 _JOINERS = "\u200c\u200d"  # invisible, but part of emoji and of several scripts
 _ESCAPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi too), surrogates, line separators
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)")
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _SECRET_NAME = re.compile(
@@ -85,6 +86,15 @@ def remember_secret(value: str) -> None:
 def _pattern_of(secret: str) -> str:
     text = re.escape(secret)
     return text if len(secret) >= _SHORT_SECRET else rf"(?<![A-Za-z0-9]){text}(?![A-Za-z0-9])"
+
+
+def size_from(text: str) -> int | None:
+    """The bytes that "500MB", "3.4 gb" or "1000" mean; None where it means no size."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    if match is None or match[2] not in ("", *map(str.lower, _UNITS)):
+        return None
+    power = [unit.lower() for unit in _UNITS].index(match[2] or "b")
+    return int(float(match[1]) * 1000**power)
 
 
 def mask_secrets(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.installed import Verified
 from wan_fixes.models.layout import OLD_VERSIONS, free_bytes
+from wan_fixes.models.quota import bytes_on_disk
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,15 @@ def disk_usage(ensurer: ModelEnsurer, names: Sequence[str]) -> DiskUsage:
         all_files += files
     old = [path for path in (resolver.root / OLD_VERSIONS).rglob("*") if path.is_file()]
     unfinished = [path for path in resolver.temporary.rglob("*") if path.is_file()]
-    current = bytes_of(all_files)
+    current = bytes_on_disk(all_files)
     return DiskUsage(
         resolver.root,
         tuple(models),
         current,
-        bytes_of([*all_files, *old]) - current,
-        bytes_of([*all_files, *old, *unfinished]) - bytes_of([*all_files, *old]),
+        bytes_on_disk([*all_files, *old]) - current,
+        bytes_on_disk([*all_files, *old, *unfinished]) - bytes_on_disk([*all_files, *old]),
         free_bytes(resolver.root),
     )
-
-
-def bytes_of(files: Iterable[Path]) -> int:
-    """On the disk: what has several names counts once, and a symbolic link nothing."""
-    states = (path.lstat() for path in files if not path.is_symlink())
-    return sum({(state.st_dev, state.st_ino): state.st_size for state in states}.values())
 
 
 def _files_of(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.nearby import OtherModels, Place
 from wan_fixes.models.publishing import publish
+from wan_fixes.models.quota import check_quota
 from wan_fixes.models.records import FileRecord, matching_record
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model, local_folders
 from wan_fixes.models.sources.hub_cache import HubCache
@@ -263,6 +264,7 @@ class ModelEnsurer:
         if listing is None:
             listing = self._first_listing(target, source)
             right = self.right_files(target.folder, listing)
+        check_quota(self.resolver.root, sum(file.size for file in listing.files if file.path not in right))
         spoilt = target.folder if target.folder.is_dir() else None
         fetched = fetch_files(
             str(target.name),

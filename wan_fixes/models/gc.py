@@ -18,9 +18,9 @@ from wan_fixes.models.layout import ModelResolver, is_old_version, model_folder_
 from wan_fixes.models.locks import LockManager
 from wan_fixes.models.nearby import model_folders
 from wan_fixes.models.publishing import disk_errors
+from wan_fixes.models.quota import DEFAULT_QUOTA
 from wan_fixes.models.usage import UsageLog
 
-DEFAULT_BYTES: Final = 50_000_000_000
 DEFAULT_AGE_DAYS: Final = 30.0
 
 Reason = Literal["age", "size", "old version", "unfinished", "half removed"]
@@ -38,7 +38,7 @@ class GcPolicy:
         Models, old versions and unfinished downloads go when they were not used for so long.
     """
 
-    max_bytes: int = DEFAULT_BYTES
+    max_bytes: int = DEFAULT_QUOTA
     max_age_days: float = DEFAULT_AGE_DAYS
 
 

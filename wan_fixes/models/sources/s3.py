@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.health.text import plain
+from wan_fixes.models.credentials import s3_credentials
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.listing import Listing, RemoteFile, check_listing, is_fetched
 from wan_fixes.models.manifest_reader import ManifestReader
@@ -43,7 +44,6 @@ def s3_stores(
     name: ModelName,
     *,
     retry: RetryPolicy | None = None,
-    credentials: Credentials | None = None,
 ) -> Iterator[S3Store]:
     """The buckets that may have a model: the mirror that `WAN_MODELS_S3` names, then the one of the manifest.
 
@@ -52,9 +52,9 @@ def s3_stores(
     mirror = s3_mirror()
     if mirror is not None:
         folder = "/".join(part for part in (mirror.prefix, spec.family, name.folder_name) if part)
-        yield S3Store(S3Source(mirror.bucket, folder), retry=retry, credentials=credentials)
+        yield S3Store(S3Source(mirror.bucket, folder), retry=retry)
     if variant.s3 is not None:
-        yield S3Store(variant.s3, retry=retry, credentials=credentials)
+        yield S3Store(variant.s3, retry=retry)
 
 
 def s3_mirror() -> S3Source | None:
@@ -92,8 +92,8 @@ class S3Store:
     endpoint:
         The server (default: as the environment says). Raises ModelError unless it is https, or on this machine.
     credentials:
-        Access key, secret key and session token ("" for none) of who asks (default: as boto3 finds them). Where there
-        are none, requests are not signed.
+        Access key, secret key and session token ("" for none) of who asks (default: those of `s3_credentials`, else
+        as boto3 finds them). Where there are none, requests are not signed.
     timeouts:
         Seconds until a connection stands, and between two pieces of an answer.
     """
@@ -110,7 +110,7 @@ class S3Store:
         self._bucket = source.bucket
         self._prefix = f"{source.prefix}/" if source.prefix else ""
         self._endpoint = s3_endpoint() if endpoint is None else endpoint
-        self._credentials = credentials
+        self._credentials = s3_credentials() if credentials is None else credentials
         self._retry = retry or RetryPolicy()
         self._timeouts = timeouts
         self._web = WebClient(self._endpoint or _ENDPOINT, timeouts=timeouts)

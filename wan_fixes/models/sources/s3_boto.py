@@ -123,4 +123,10 @@ def _client(endpoint: str, credentials: Credentials | None, timeouts: tuple[floa
         retries={"mode": "standard", "total_max_attempts": 1},
         proxies={} if is_here else None,  # no proxy is asked for this machine
     )
-    return session.client("s3", endpoint_url=endpoint or None, config=config)
+    client = session.client("s3", endpoint_url=endpoint or None, config=config)
+    if not endpoint and (urlsplit(client.meta.endpoint_url).hostname or "").endswith(".amazonaws.com"):
+        # Otherwise boto3 signs addresses for a host that sends on to the bucket's region, where the signature is wrong:
+        # https://github.com/boto/boto3/issues/3015
+        config = config.merge(Config(s3={"addressing_style": "virtual"}))
+        client = session.client("s3", config=config)
+    return client
