@@ -11,14 +11,18 @@ from pathlib import Path
 
 import keyring
 import pytest
+import typer
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked
 
+from wan_fixes.cli import models_manifest
 from wan_fixes.cli.console import ExitCode
+from wan_fixes.cli.main import ReportingGroup
 from wan_fixes.health import plain
 from wan_fixes.models import credentials
 from wan_fixes.models.credentials import SERVICE, VARIABLES, SystemKeyring, s3_credentials, secret, store_secret
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.sealing import encryption_key
 from wan_fixes.models.sources.hub import HubStore
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.target import Target
@@ -33,7 +37,7 @@ TOKEN = "hf_k9Zq2Lw8Xv4Tn6Rb1Pd3"
 class InMemory(KeyringBackend):
     """A keyring of the library's own kind."""
 
-    priority = 5
+    priority: float = 5
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,3 +247,42 @@ def test_m14_a_command_says_no_secret_even_when_it_fails(
     code, out, err = output_of(capsys, "ensure", "tiny", "--debug")
     assert code == ExitCode.FAILED and "401" in err and "***" in err
     assert TOKEN not in out + err + json.dumps([record.getMessage() for record in caplog.records])
+
+
+def test_m14_a_new_key_goes_to_the_keyring_and_is_never_replaced(
+    backend: InMemory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run_key(capsys, "new")
+    assert code == ExitCode.OK, err
+    key = backend.held[SERVICE, "encryption-key"]
+    assert encryption_key() == key and key not in out + err
+    code, out, err = run_key(capsys, "new")
+    assert code == ExitCode.USAGE and "a key already" in err
+    assert backend.held[SERVICE, "encryption-key"] == key
+
+
+def test_m14_without_a_keyring_a_new_key_is_printed_only_where_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "0")
+    code, out, err = run_key(capsys, "new")
+    assert code == ExitCode.FAILED and "WAN_MODELS_ENCRYPTION_KEY" in err
+    assert "AGE-SECRET-KEY" not in out + err
+    code, out, _ = run_key(capsys, "new", "--print")
+    name, _, value = out.strip().partition("=")
+    assert code == ExitCode.OK and name == "WAN_MODELS_ENCRYPTION_KEY"
+    monkeypatch.setenv(name, value)
+    assert encryption_key() == value
+    code, out, _ = run_key(capsys, "new", "--print", "--json")
+    assert json.loads(out)["key"].startswith("AGE-SECRET-KEY-1")
+
+
+def run_key(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """`wan models key ARGUMENTS`."""
+    app = typer.Typer(cls=ReportingGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.add_typer(models_manifest.key_app, name="key")
+    with pytest.raises(SystemExit) as left:
+        app(["key", *arguments], prog_name="wan models")
+    captured = capsys.readouterr()
+    assert isinstance(left.value.code, int)
+    return left.value.code, captured.out, captured.err

@@ -419,6 +419,13 @@ def test_m4_when_the_bucket_fails_halfway_the_hub_goes_on(s3: S3, hub: Hub, tmp_
     assert s3.served[f"{PREFIX}/{LARGE}"] < 10 * PART <= hub.served[LARGE]
 
 
+def test_m4_what_the_hub_pinned_a_bucket_may_bring(s3: S3, hub: Hub, tmp_path: Path) -> None:
+    folder = ensurer(tmp_path, from_hub(hub)).ensure("tiny")
+    (folder / LARGE).unlink()
+    assert content_of(ensurer(tmp_path, from_s3).ensure("tiny")) == WHOLE
+    assert (set(s3.served), s3.asked(LIST)) == ({f"{PREFIX}/{LARGE}"}, 0)
+
+
 def test_m4_the_bucket_comes_before_the_hub(s3: S3, hub: Hub, tmp_path: Path) -> None:
     ensurer(tmp_path, from_s3, from_hub(hub)).ensure("tiny")
     assert hub.requests == []

@@ -7,6 +7,7 @@ import json
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,7 @@ def test_m14_a_private_key_is_its_owner_s_and_never_overwritten(tmp_path: Path) 
     assert public_key_of(load_signing_key(path, lambda: "open sesame")) == public_key_of(key)
     for word in ("wrong", ""):
         with pytest.raises(ModelError) as caught:
-            load_signing_key(path, lambda word=word: word)
+            load_signing_key(path, partial(str, word))
         assert caught.value.code is ErrorCode.INVALID_CONFIG
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wan_fixes.cli import models_fetch, models_migrate, models_upkeep, models_versions
+from wan_fixes.cli import models_check, models_fetch, models_migrate, models_smoke, models_upkeep, models_versions
 from wan_fixes.cli.console import AsJson, Debug, out, print_json, shown
 from wan_fixes.cli.models_view import (
     Models,
@@ -36,6 +36,8 @@ app.command("update")(models_versions.update)
 app.command("rollback")(models_versions.rollback)
 app.command("history")(models_versions.history)
 app.command("migrate")(models_migrate.migrate)
+app.command("check")(models_check.check)
+app.command("smoke")(models_smoke.smoke)
 
 
 @app.command("list")

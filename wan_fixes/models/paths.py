@@ -75,10 +75,10 @@ def get_wan_paths(
 def legacy_path(path: str | os.PathLike[str], manifest: Manifest | None = None) -> ModelName | None:
     r"""The model that the path of a model folder stands for, as its names say; nothing on the disk is looked at.
 
-    It may be of another machine or system: ``C:\models\...``, ``\\server\share\...``, ``/mnt/c/models/...``. Known are a
-    folder named like the repository (or the ``model_index.json`` in it), a repository in the hub client's cache or a
-    snapshot of it, and a folder below a ``MODELS_ROOT``. None for any other: Wan-AI's own layout, whose repositories are
-    not called ``-Diffusers``, cannot be loaded here.
+    It may be of another machine or system: ``C:\models\...``, ``\\server\share\...``, ``/mnt/c/models/...``. Known are
+    a folder named like the repository (or the ``model_index.json`` in it), a repository in the hub client's cache or a
+    snapshot of it, and a folder below a ``MODELS_ROOT``. None for any other: Wan-AI's own layout, whose repositories
+    are not called ``-Diffusers``, cannot be loaded here.
     """
     text = posixpath.normpath(os.fspath(path).strip().replace("\\", "/")).removesuffix(f"/{INDEX_NAME}")
     cached, put_aside = _HUB_CACHE.fullmatch(text), _PUT_ASIDE.fullmatch(text)

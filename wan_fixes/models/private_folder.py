@@ -35,7 +35,7 @@ class PrivateFolders:
     def make(self) -> Path:
         """A new folder that the user alone can read (mode 0700), for as long as this process lives.
 
-        Raises ModelError where it cannot be made, or the file system knows no such modes.
+        Raises ModelError where it cannot be made, or the file system knows no modes.
         """
         folder = self.place / f"{os.getpid()}-{uuid.uuid4().hex[:16]}"
         lock = filelock.FileLock(_lock_of(folder), mode=0o600, thread_local=False)
@@ -50,7 +50,7 @@ class PrivateFolders:
             _held[folder] = lock, os.getpid()
         if os.name != "nt" and mode != _MODE:
             remove(folder)
-            raise not_writable(folder, OSError(f"others could read it: it has mode {mode:o} on this file system"))
+            raise not_writable(folder, OSError(f"it has mode {mode:o} there, and not {_MODE:o}"))
         return folder
 
     def sweep(self) -> tuple[Path, ...]:

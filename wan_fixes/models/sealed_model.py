@@ -296,11 +296,13 @@ def _wanted(seals: Mapping[str, SealedFile], listing: Listing | None, folder: Pa
 
 def _incomplete(folder: Path, reason: str) -> ModelError:
     return ModelError(
-        ErrorCode.MISSING_FILES, "the sealed model is not complete", path=folder, reason=reason, fix=_FETCH
+        ErrorCode.MISSING_FILES,
+        "the sealed model is not complete",
+        path=folder,
+        reason=reason,
+        fix="fetch it: `wan models ensure`",
     )
 
-
-_FETCH: Final = "fetch it: `wan models ensure`"
 
 # What this process has opened: by the folder of the sealed model, which state of it, and where.
 _opened: dict[Path, tuple[frozenset[tuple[str, str]], Path]] = {}

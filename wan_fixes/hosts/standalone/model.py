@@ -90,12 +90,12 @@ def load_model(
         if name in left_out:
             continue
         dtype = dtypes.get("transformer" if name == "transformer_2" else name, torch.float32)
-        loaded[name] = _load_part(name, part, dtype).to(device)
+        loaded[name] = load_part(name, part, dtype).to(device)
     model = WanModel(
         variant=variant,
         path=folder.path,
-        tokenizer=_load_tokenizer(folder),
-        scheduler=_load_scheduler(folder),
+        tokenizer=load_tokenizer(folder),
+        scheduler=load_scheduler(folder),
         boundary_ratio=folder.boundary_ratio,
         **loaded,
     )
@@ -103,7 +103,7 @@ def load_model(
     return model
 
 
-def _load_part(name: str, part: Part, dtype: torch.dtype) -> torch.nn.Module:
+def load_part(name: str, part: Part, dtype: torch.dtype) -> torch.nn.Module:
     check_tensors(name, part)
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     try:
@@ -195,7 +195,7 @@ def _check_unused(name: str, part: Part, model: torch.nn.Module, unused: list[st
         logger.warning("%s holds %d weights that the model does not use, %s among them", name, len(unused), unused[0])
 
 
-def _load_tokenizer(folder: ModelFolder) -> Any:
+def load_tokenizer(folder: ModelFolder) -> Any:
     from transformers import AutoTokenizer
 
     path = folder.path / "tokenizer"
@@ -209,7 +209,7 @@ def _load_tokenizer(folder: ModelFolder) -> Any:
     return tokenizer
 
 
-def _load_scheduler(folder: ModelFolder) -> Any:
+def load_scheduler(folder: ModelFolder) -> Any:
     import diffusers
 
     path = folder.path / "scheduler" / "scheduler_config.json"

@@ -1,7 +1,7 @@
 """Proves that a model works on a device: every part is loaded and a tiny clip is begun, which takes a step or two.
 
-Each part is loaded by the class that WAN has for it, and from safetensors alone: what a folder's index names instead
-could be code of its own, which diffusers' generic loading would run.
+Each part is loaded by the class that WAN has for it, and from safetensors alone: no module that a folder's index names
+is imported, since it could be code of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 
 from wan_fixes.errors import CriticalError, UserError
-from wan_fixes.hosts.standalone.model import _load_part, _load_scheduler, _load_tokenizer
+from wan_fixes.hosts.standalone.model import load_part, load_scheduler, load_tokenizer
 from wan_fixes.hosts.standalone.model_files import INDEX_NAME, ModelFolder, check_model_folder
 from wan_fixes.wan.variants import VARIANTS, WanVariant
 
@@ -171,10 +171,10 @@ def _load(folder: ModelFolder, variant: WanVariant, steps: int) -> Any:
     from diffusers import WanImageToVideoPipeline, WanPipeline
 
     parts: dict[str, Any] = {
-        name: _load_part(name, part, torch.float32 if name in ("vae", "image_encoder") else torch.bfloat16)
+        name: load_part(name, part, torch.float32 if name in ("vae", "image_encoder") else torch.bfloat16)
         for name, part in folder.parts.items()
     }
-    parts |= {"tokenizer": _load_tokenizer(folder), "scheduler": _load_scheduler(folder)}
+    parts |= {"tokenizer": load_tokenizer(folder), "scheduler": load_scheduler(folder)}
     if variant.experts == 2:
         parts["boundary_ratio"] = _halfway(parts["scheduler"], steps)
     if variant.has_image_encoder:
