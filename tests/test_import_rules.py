@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "plugins": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin"},
     "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins"},
     "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts"},
-    "cli": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts", "ui"},
+    "service": GROUND | LOW | {"models"},
+    "cli": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts", "ui", "service"},
 }
 # Packages of others that only some of our files may import.
 GUARDED = {
@@ -45,6 +46,7 @@ LIGHT = (
     "wan_fixes.media",
     "wan_fixes.models.ensure",
     "wan_fixes.plugins",
+    "wan_fixes.service.app",
     "wan_fixes.settings",
     "wan_fixes.store",
     "wan_fixes.store.keys",

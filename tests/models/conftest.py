@@ -19,8 +19,14 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         "WAN_MODELS_MANIFEST",
         "HF_ENDPOINT",
         "HF_TOKEN",
+        "WAN_MODELS_PUBLIC_KEY",
+        "WAN_MODELS_LOCAL",
+        "WAN_MODELS_S3",
+        "WAN_MODELS_QUOTA",
+        "WAN_MODELS_XET",
     ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "0")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_m10_a_spoilt_file_takes_no_sound_ones_place(models: ModelEnsurer) -> No
 def test_m10_removing_one_model_leaves_the_others_files(models: ModelEnsurer) -> None:
     remove_duplicates(find_duplicates(models.resolver), models.locks)
     models.usage.note(models.target("other").name)
-    gc = ModelGc(models.resolver, models.locks, models.usage)
+    gc = ModelGc(models)
     gc.collect(gc.plan(GcPolicy(0, 100.0)))
     assert models.status("tiny").state is ModelState.NOT_PRESENT
     assert models.verify_integrity("other").state is ModelState.COMPLETE

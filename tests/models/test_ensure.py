@@ -18,7 +18,8 @@ LARGE = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def whole() -> dict[str, bytes]:
-    return {path: model_files()[path] for path in NEEDED}
+    files = model_files()
+    return {path: files[path] for path in NEEDED}
 
 
 def test_m5_a_model_is_fetched_into_its_place_and_nothing_else_is(hub: Hub, tmp_path: Path) -> None:

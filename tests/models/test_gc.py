@@ -46,7 +46,7 @@ def used(models: ModelEnsurer, name: str, days_ago: float) -> None:
 
 
 def collector(models: ModelEnsurer) -> ModelGc:
-    return ModelGc(models.resolver, models.locks, models.usage)
+    return ModelGc(models)
 
 
 def names(plan: GcPlan) -> list[tuple[str, str]]:

@@ -557,3 +557,10 @@ def test_m4_a_closed_store_can_be_asked_again(s3: S3) -> None:
     assert b"".join(piece.chunks()) == b"{}"
     piece.close()
     store.close()
+
+
+def test_m4_what_a_bucket_pinned_the_hub_may_bring(s3: S3, hub: Hub, tmp_path: Path) -> None:
+    folder = ensurer(tmp_path, from_s3).ensure("tiny")
+    (folder / LARGE).unlink()
+    s3.fail("status", "", 999, (500, "InternalError", {}))
+    assert content_of(ensurer(tmp_path, from_s3, from_hub(hub)).ensure("tiny")) == WHOLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import stat
 import subprocess
@@ -227,6 +228,16 @@ def test_m14_a_signed_lock_file_is_what_is_fetched_and_nothing_is_pinned_by_the_
     with pytest.raises(ModelError) as caught:
         models.status("tiny")
     assert caught.value.code is ErrorCode.SIGNATURE_FAIL
+
+
+def test_m14_a_manifest_with_all_digests_needs_no_lock_file(hub: Hub, tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    lines = [
+        f'{{ path = "{path}", size = {len(content)}, sha256 = "{hashlib.sha256(content).hexdigest()}" }},'
+        for path, content in whole().items()
+    ]
+    models = ensurer(tmp_path, hub, manifest_of(files="files = [\n" + "\n".join(lines) + "\n]"))
+    assert content_of(models.ensure("tiny")) == whole()
+    assert not models.resolver.lock_file.exists()
 
 
 # The commands

@@ -172,7 +172,7 @@ class Models(RuleBasedStateMachine):
     @rule(max_bytes=st.integers(0, 30 * PART), max_age=st.sampled_from([-1.0, 30.0]))
     def gc(self, max_bytes: int, max_age: float) -> None:
         there = {name for name in NAMES if (self.models.target(name).folder).is_dir()}
-        collector = ModelGc(self.models.resolver, self.models.locks, self.models.usage)
+        collector = ModelGc(self.models)
         collector.collect(collector.plan(GcPolicy(max_bytes, max_age)))
         gone = {name for name in there if not self.models.target(name).folder.is_dir()}
         assert not gone & self.pinned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
@@ -31,10 +32,19 @@ def some_bytes(count: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(count)
 
 
+PARTS = {
+    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    "text_encoder": ["transformers", "UMT5EncoderModel"],
+    "tokenizer": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "vae": ["diffusers", "AutoencoderKLWan"],
+}
+
+
 def model_files(**changes: bytes) -> dict[str, bytes]:
     """A model of five components; a name's ``__`` stands for a slash, and its last ``_dot_`` for a dot."""
     files = {
-        "model_index.json": b'{"_class_name": "WanPipeline"}',
+        "model_index.json": json.dumps({"_class_name": "WanPipeline", **PARTS}).encode(),
         "scheduler/scheduler_config.json": b"{}",
         "text_encoder/config.json": b"{}",
         "text_encoder/model.safetensors": some_bytes(3 * PART + 7, 1),

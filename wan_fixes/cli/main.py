@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from wan_fixes import __version__
-from wan_fixes.cli import cache, check, discover, host, models, stats, train
+from wan_fixes.cli import cache, check, discover, host, models, serve, stats, train
 from wan_fixes.cli.console import ExitCode, out, report, set_up_streams
 
 
@@ -58,6 +58,7 @@ app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("discover")(discover.discover)
 app.command("stats")(stats.stats)
+app.command("serve")(serve.serve)
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 app.command("enable")(host.enable)

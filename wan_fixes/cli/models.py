@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from wan_fixes.cli import models_check, models_fetch, models_migrate, models_smoke, models_upkeep, models_versions
+from wan_fixes.cli import (
+    models_check,
+    models_fetch,
+    models_manifest,
+    models_migrate,
+    models_schema,
+    models_share,
+    models_smoke,
+    models_upkeep,
+    models_versions,
+)
 from wan_fixes.cli.console import AsJson, Debug, out, print_json, shown
 from wan_fixes.cli.models_view import (
     Models,
@@ -21,8 +30,8 @@ from wan_fixes.cli.models_view import (
 from wan_fixes.cli.tables import small_table
 
 app = typer.Typer(help="Have model files present, complete and genuine.", no_args_is_help=True, rich_markup_mode=None)
-manifest_app = typer.Typer(help="Look after a manifest of models.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(manifest_app, name="manifest")
+app.add_typer(models_manifest.app, name="manifest")
+app.add_typer(models_manifest.key_app, name="key")
 
 app.command("ensure")(models_fetch.ensure)
 app.command("repair")(models_fetch.repair)
@@ -38,6 +47,8 @@ app.command("history")(models_versions.history)
 app.command("migrate")(models_migrate.migrate)
 app.command("check")(models_check.check)
 app.command("smoke")(models_smoke.smoke)
+app.command("share")(models_share.share)
+app.command("schema")(models_schema.schema)
 
 
 @app.command("list")
@@ -100,23 +111,6 @@ def verify(models: Models = None, as_json: AsJson = False, _debug: Debug = False
             found.append(ensurer.verify_integrity(name, on_progress=came))
     show_statuses(ensurer, found, as_json=as_json)
     exit_unless_complete(found)
-
-
-@manifest_app.command("validate")
-def validate(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A manifest (default: the one in use).")] = None,
-    as_json: AsJson = False,
-    _debug: Debug = False,
-) -> None:
-    """Check a manifest and name everything that is wrong with it."""
-    from wan_fixes.models import load_manifest
-
-    manifest = load_manifest(file)
-    names = [str(spec.name(variant)) for spec in manifest.models.values() for variant in spec.variants]
-    if as_json:
-        print_json({"manifest": str(manifest.path), "models": names})
-    else:
-        out.print(shown(f"{manifest.path}: {len(names)} models, nothing is wrong"), soft_wrap=True)
 
 
 def _has_sizes(files: Any) -> bool:

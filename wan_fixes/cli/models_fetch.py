@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +12,10 @@ from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, out, print_json, report, say_above_bars, shown
 from wan_fixes.cli.models_view import Models, Once, bytes_bar, exit_unless_complete, names_there, show_statuses
 from wan_fixes.health.text import plain
+
+if TYPE_CHECKING:
+    from wan_fixes.models.sources.source import Source
+    from wan_fixes.models.target import Target
 
 
 def ensure(
@@ -32,15 +38,28 @@ def ensure(
     limit: Annotated[
         float, typer.Option("--limit", metavar="MB", min=0, help="Megabytes a second at most; 0 is no limit.")
     ] = 0.0,
+    links: Annotated[
+        Path | None,
+        typer.Option("--links", metavar="FILE", help="Ask the links in this file first; `wan models share` writes it."),
+    ] = None,
     as_json: AsJson = False,
     _debug: Debug = False,
 ) -> None:
     """Fetch what is missing of models, and print their folders. It goes on where it was interrupted."""
     from wan_fixes.models import FetchOptions, ModelEnsurer, Progress
     from wan_fixes.models.queue import ensure_all
+    from wan_fixes.models.sources.links import LinkStore
+    from wan_fixes.models.sources.order import sources_of
     from wan_fixes.models.sources.rate import RateLimiter
 
-    ensurer = ModelEnsurer(options=FetchOptions(connections=connections, rate=RateLimiter(limit * 1e6)))
+    options = FetchOptions(connections=connections, rate=RateLimiter(limit * 1e6))
+
+    def sources(target: Target) -> Iterator[Source]:
+        if links is not None:
+            yield LinkStore(links, target.name)
+        yield from sources_of(target, options.retry)
+
+    ensurer = ModelEnsurer(options=options, make_sources=sources)
     far: dict[str, Progress] = {}
     with progress_bar(", ".join(plain(name, 60) for name in models), in_bytes=True) as update:
 

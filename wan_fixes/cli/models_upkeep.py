@@ -53,7 +53,7 @@ def gc(
     size = bytes_of(max_size, "--max-size") if max_size else quota_bytes() or DEFAULT_QUOTA
     policy = GcPolicy(size, seconds_of(older_than, "--older-than") / 86400.0)
     ensurer = ModelEnsurer()
-    collector = ModelGc(ensurer.resolver, ensurer.locks, ensurer.usage)
+    collector = ModelGc(ensurer)
     plan = collector.plan(policy)
     is_done = yes and not dry_run and bool(plan.removable)
     gone: tuple[Any, ...] = ()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wan_fixes.cli.console import Debug, _finite, out, shown
+from wan_fixes.cli.console import Debug, finite, out, shown
 from wan_fixes.cli.places import find_run_database
 from wan_fixes.cli.stats import as_dict
 from wan_fixes.errors import UserError
@@ -85,5 +85,5 @@ def run_as_json(place: Path) -> dict[str, Any]:
         raise UserError(
             "there is no run", path=path, reason="none was recorded", fix="train first: wan train --config …"
         )
-    found: dict[str, Any] = _finite({"database": str(path), **as_dict(view)})
+    found: dict[str, Any] = finite({"database": str(path), **as_dict(view)})
     return found

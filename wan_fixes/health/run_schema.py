@@ -87,6 +87,10 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         raise UserError(
             "there is no run database", path=path, reason="nothing has been run there", fix="start a run first"
         )
+    if not path.with_name(path.name + "-shm").exists():
+        # Nobody has it open: SQLite would make its log and the log's index anew, and reading must not write a byte.
+        with contextlib.suppress(*DatabaseFailure, OSError):
+            return _opened_elsewhere(path)
     try:
         return _opened_readonly(path, "mode=ro")
     except DatabaseFailure as first_error:

@@ -19,7 +19,7 @@ from wan_fixes.models.nearby import Place, link_files
 from wan_fixes.models.publishing import disk_errors, publish
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model
 from wan_fixes.models.sources.hub_cache import HubCache
-from wan_fixes.models.target import Target, target_of
+from wan_fixes.models.target import Target, refuse_sensitive, target_of
 
 _FORMAT: Final = 1
 
@@ -90,7 +90,11 @@ class Migration:
         What is missing there is named; `ensure` fetches it. Raises ModelError.
         """
         ensurer, target = self._ensurer, candidate.target
-        with ensurer.locks.hold(target.name.folder_name):
+        refuse_sensitive(target)
+        with (
+            ensurer.recorder.operation("migrate", target.name) as operation,
+            ensurer.locks.hold(target.name.folder_name),
+        ):
             if ensurer.look(target).state is ModelState.COMPLETE:
                 return Adopted(str(target.name), target.folder, 0, (), 0)
             listing = self._listing(candidate)
@@ -109,6 +113,7 @@ class Migration:
                 linked = link_files(lacking, places, target.partial, part_bytes, smallest=0, came=came)
             missing = [file for file in lacking if file.path not in linked]
             if linked:
+                operation.came("linked", sum(record.size for record in linked.values()))
                 note = {"format": _FORMAT, "from": str(candidate.folder), "seconds": time.time()}
                 write_json(self._note(target), note)
             if not missing:
@@ -155,8 +160,7 @@ class Migration:
             if error.code in (ErrorCode.NOT_WRITABLE, ErrorCode.NO_SPACE):
                 raise
             listing = files_of_model(candidate.target.spec, candidate.place.listing())
-            self._ensurer.lock_file.put(candidate.target.name, listing)
-            return listing
+            return self._ensurer.pin_listing(candidate.target, listing)
 
     def _targets(self) -> Iterable[Target]:
         for spec in self._ensurer.manifest.models.values():

@@ -38,7 +38,7 @@ def agreed(variant: VariantSpec, listing: Listing) -> Listing:
         RemoteFile(file.path, there[file.path].size, file.sha256 or there[file.path].sha256, there[file.path].git_id)
         for file in variant.files
     )
-    return Listing(listing.source, listing.revision, files)
+    return replace(listing, files=files)
 
 
 def with_digests(listing: Listing, records: Mapping[str, FileRecord]) -> Listing:

@@ -6,7 +6,6 @@ package's secrets lie under the service "wan-fixes". Where there is none, or it 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from wan_fixes.health.text import plain, remember_secret
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
 
 SERVICE: Final = "wan-fixes"
@@ -37,7 +37,7 @@ VARIABLES: Final[dict[SecretName, tuple[str, ...]]] = {
     "encryption-key": ("WAN_MODELS_ENCRYPTION_KEY",),
 }
 
-logger = logging.getLogger(__name__)
+logger = model_logger(__name__)
 
 
 def secret(name: SecretName) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
 
+from wan_fixes.models.correlation import adopt, correlation_id, model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import no_space, not_writable
 from wan_fixes.models.listing import Listing, RemoteFile
@@ -20,7 +20,7 @@ from wan_fixes.models.sources.stream import Ending, FileStream, StoppedError
 from wan_fixes.models.sources.web import RetryPolicy
 from wan_fixes.store.atomic import FULL
 
-logger = logging.getLogger(__name__)
+logger = model_logger(__name__)
 
 CONNECTIONS: Final = 8
 # What makes a file worth a second start: it changed at its source, or came spoilt.
@@ -83,7 +83,9 @@ class Downloader:
 
     def _run(self, jobs: list[_FileJob]) -> None:
         """Fetch what the files lack. Raises ModelError; then nothing is written any more."""
-        executor = ThreadPoolExecutor(self._connections, thread_name_prefix="models")
+        executor = ThreadPoolExecutor(
+            self._connections, thread_name_prefix="models", initializer=adopt, initargs=(correlation_id(),)
+        )
         failure: BaseException | None = None
         try:
             running: dict[Future[list[int]], _FileJob] = {executor.submit(self._begin, job): job for job in jobs}

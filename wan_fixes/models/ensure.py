@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from wan_fixes.models.agreement import agreed, with_digests
+from wan_fixes.models.components import require_components
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import FetchOptions, Progress, Watch, fetch_files
 from wan_fixes.models.history import History
-from wan_fixes.models.installed import ModelState, ModelStatus, Verified, incomplete, look_at
+from wan_fixes.models.installed import ModelState, ModelStatus, Verified, incomplete
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
 from wan_fixes.models.lock_file import LockFile
@@ -21,18 +22,19 @@ from wan_fixes.models.locks import LockManager
 from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.nearby import OtherModels, Place
-from wan_fixes.models.publishing import publish
 from wan_fixes.models.quota import check_quota
-from wan_fixes.models.records import FileRecord, matching_record
+from wan_fixes.models.recording import ModelRecorder
+from wan_fixes.models.records import FileRecord
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model, local_folders
 from wan_fixes.models.sources.hub_cache import HubCache
 from wan_fixes.models.sources.order import OFFLINE_VARIABLES, is_offline, sources_of
 from wan_fixes.models.sources.resting import RestingSources
 from wan_fixes.models.sources.source import Source
+from wan_fixes.models.storage import Storage, storage_of
 from wan_fixes.models.swap import Swap, Swapper
 from wan_fixes.models.target import Target, find_target
 from wan_fixes.models.usage import UsageLog
-from wan_fixes.models.verifying import verify_files
+from wan_fixes.models.verifying import right_files, verify_files
 
 Result = TypeVar("Result")
 
@@ -67,6 +69,7 @@ class ModelEnsurer:
         self.options = options or FetchOptions()
         self.locks = LockManager(self.resolver.locks)
         self.lock_file = LockFile(self.resolver.lock_file, self.locks)
+        self.recorder = ModelRecorder(self.resolver)
         self.usage = UsageLog(self.resolver, self.locks)
         self.history = History(self.resolver)
         self.swapper = Swapper(self.resolver, self.usage.is_in_use, self._settle)
@@ -82,6 +85,7 @@ class ModelEnsurer:
         on_progress: Callable[[Progress], None] = lambda _: None,
         on_wait: Callable[[str], None] = lambda _: None,
         stop: threading.Event | None = None,
+        is_opened: bool = True,
     ) -> Path:
         """The folder of a model that is complete; it is fetched, or mended, where it is not.
 
@@ -93,6 +97,9 @@ class ModelEnsurer:
             ``ID``, ``ID@VERSION`` or ``ID@VERSION#VARIANT``.
         lock_timeout:
             Seconds to wait for another process that works on it (None: as long as it takes).
+        is_opened:
+            Of a model that is encrypted, the folder is one with decrypted files, which goes with this process; else it
+            is the one where it lies.
 
         Raises
         ------
@@ -100,17 +107,15 @@ class ModelEnsurer:
             With a code that says why it cannot be had. What came until then is kept.
         """
         target = self.target(model_id, variant)
-        if self.look(target).state is ModelState.COMPLETE and not self.swapper.is_begun(target.name):
-            self.usage.note(target.name)
-            return target.folder
-        watch = Watch(on_progress, stop or threading.Event())
-        with self.locks.hold(target.name.folder_name, lock_timeout, on_wait):
-            self.swapper.finish(target.name, target.folder)
-            status = self.look(target)  # another process may have fetched it meanwhile
-            if status.state is not ModelState.COMPLETE:
-                self._have(target, status, watch)
+        is_there = self.look(target).state is ModelState.COMPLETE and not self.swapper.is_begun(target.name)
+        if not is_there:
+            self._ensure(target, lock_timeout, on_progress, on_wait, stop or threading.Event())
+        elif self.known_listing(target) is None:
+            self.lock_file.check_open(target.name)  # a folder's own record is signed by nobody
         self.usage.note(target.name)
-        return target.folder
+        if not is_opened:
+            return target.folder
+        return self.storage(target).open(self.known_listing(target), self.options.safety_margin, on_progress)
 
     def status(self, model_id: str, variant: str | None = None) -> ModelStatus:
         """What is there of a model. Asks no server, and reads no file's content."""
@@ -129,8 +134,16 @@ class ModelEnsurer:
         is asked.
         """
         target = self.target(model_id, variant)
-        with self.locks.hold(target.name.folder_name):
-            return self._verify(target, on_progress)
+        with (
+            self.recorder.operation("verify", target.name) as operation,
+            self.locks.hold(target.name.folder_name),
+        ):
+            operation.begin()
+            found = self._verify(target, on_progress)
+            if found.corrupt:
+                operation.count("corrupt_files", len(found.corrupt))
+                operation.tell("corrupt", f"{target.name} has files that are spoilt", files=list(found.corrupt))
+            return found
 
     def repair(
         self,
@@ -145,11 +158,15 @@ class ModelEnsurer:
         Raises ModelError like `ensure`.
         """
         target = self.target(model_id, variant)
-        with self.locks.hold(target.name.folder_name):
+        with (
+            self.recorder.operation("repair", target.name) as operation,
+            self.locks.hold(target.name.folder_name),
+        ):
+            operation.begin()
             self.swapper.finish(target.name, target.folder)
             status = self._verify(target, on_progress)
             if status.state is not ModelState.COMPLETE:
-                self._have(target, status, Watch(on_progress, stop or threading.Event()))
+                self._have(target, status, Watch(on_progress, stop or threading.Event(), operation.came))
         return self.look(target)
 
     def lock(self, model_id: str, variant: str | None = None) -> Listing:
@@ -171,12 +188,12 @@ class ModelEnsurer:
 
     def look(self, target: Target) -> ModelStatus:
         """The state of a model, whoever works on it."""
-        return look_at(target.name, target.folder, target.partial, self.known_listing(target))
+        return self.storage(target).look(self.known_listing(target))
 
     def known_listing(self, target: Target) -> Listing | None:
         """What the model should be, without asking anybody; None where that is not known yet."""
         pinned = self.lock_file.get(target.name)
-        if pinned is not None:
+        if pinned is not None and pinned.origin in ("", target.origin):
             return pinned
         variant = target.variant
         if variant.files and all(file.size is not None and file.sha256 for file in variant.files):
@@ -195,16 +212,18 @@ class ModelEnsurer:
         ]
 
     def right_files(self, folder: Path, listing: Listing) -> dict[str, FileRecord]:
-        """Of the published files, those that are what they should be; what is not known of one is read."""
-        verified = Verified.read(folder)
-        right = {}
-        for file in listing.files:
-            record = None if verified is None else verified.right(folder, file.path)
-            if record is None or not record.is_of(file):
-                record = matching_record(folder / file.path, file, self.options.part_bytes)
-            if record is not None:
-                right[file.path] = record
-        return right
+        """Of the files in a folder, those that are what they should be; what is not known of one is read."""
+        return right_files(folder, listing, self.options.part_bytes)
+
+    def pin_listing(self, target: Target, listing: Listing) -> Listing:
+        """Write down that a model consists of this, from now on. Raises ModelError."""
+        listing = replace(listing, origin=target.origin)
+        self.lock_file.put(target.name, listing)
+        return listing
+
+    def storage(self, target: Target) -> Storage:
+        """How a model lies in its folder."""
+        return storage_of(target, self.resolver, self.options.part_bytes)
 
     def from_first_source(self, target: Target, work: Callable[[Source], Result]) -> Result:
         """What `work` gives for the first source with which it does not fail; those that just failed come last."""
@@ -229,12 +248,32 @@ class ModelEnsurer:
 
     # Inside
 
+    def _ensure(
+        self,
+        target: Target,
+        lock_timeout: float | None,
+        on_progress: Callable[[Progress], None],
+        on_wait: Callable[[str], None],
+        stop: threading.Event,
+    ) -> None:
+        with (
+            self.recorder.operation("ensure", target.name) as operation,
+            self.locks.hold(target.name.folder_name, lock_timeout, on_wait),
+        ):
+            self.swapper.finish(target.name, target.folder)
+            status = self.look(target)  # another process may have fetched it meanwhile
+            if status.state is not ModelState.COMPLETE:
+                operation.begin()
+                self._have(target, status, Watch(on_progress, stop, operation.came))
+
     def _have(self, target: Target, status: ModelStatus, watch: Watch) -> None:
         """Bring what is missing from the first source that has it, and publish it."""
-        listing = self.known_listing(target)
-        right = {} if listing is None else self.right_files(target.folder, listing)
+        storage, listing = self.storage(target), self.known_listing(target)
+        if listing is None:
+            self.lock_file.check_open(target.name)
+        right = {} if listing is None else storage.right_files(listing)
         if listing is not None and right.keys() >= {file.path for file in listing.files}:
-            publish(target.name, listing, target.partial, target.folder, {}, right)
+            storage.publish(listing, {}, right, watch.on_progress)
             return
         try:
             self.from_first_source(target, lambda source: self._bring(source, target, listing, right, watch))
@@ -261,11 +300,11 @@ class ModelEnsurer:
     def _bring(
         self, source: Source, target: Target, listing: Listing | None, right: Mapping[str, FileRecord], watch: Watch
     ) -> None:
+        storage = self.storage(target)
         if listing is None:
             listing = self._first_listing(target, source)
-            right = self.right_files(target.folder, listing)
+            right = storage.right_files(listing)
         check_quota(self.resolver.root, sum(file.size for file in listing.files if file.path not in right))
-        spoilt = target.folder if target.folder.is_dir() else None
         fetched = fetch_files(
             str(target.name),
             source,
@@ -275,18 +314,26 @@ class ModelEnsurer:
             self.options,
             watch,
             places=self.places(target),
-            spoilt=spoilt,
+            spoilt=storage.spoilt(),
         )
+        if not right:
+            self._require_whole(target)
         complete = with_digests(listing, {**right, **fetched})
         if complete != listing:
-            self.lock_file.put(target.name, complete)
-        publish(target.name, complete, target.partial, target.folder, fetched, right)
+            self.pin_listing(target, complete)
+        storage.publish(complete, fetched, right, watch.on_progress)
 
     def _first_listing(self, target: Target, source: Source) -> Listing:
         """What a source says that the model consists of, which holds from now on."""
-        listing = agreed(target.variant, files_of_model(target.spec, source.listing()))
-        self.lock_file.put(target.name, listing)
-        return listing
+        return self.pin_listing(target, agreed(target.variant, files_of_model(target.spec, source.listing())))
+
+    def _require_whole(self, target: Target) -> None:
+        """Raise ModelError where what a source has is no whole model: then it is not pinned either."""
+        try:
+            require_components(target.partial, target.spec)
+        except ModelError:
+            self.lock_file.forget(target.name)
+            raise
 
     def _settle(self, name: ModelName, swap: Swap) -> None:
         self.lock_file.put(name, swap.listing)
@@ -294,9 +341,7 @@ class ModelEnsurer:
 
     def _verify(self, target: Target, on_progress: Callable[[Progress], None]) -> ModelStatus:
         verified = Verified.read(target.folder)
-        listing = self.known_listing(target)
-        if listing is None and verified is not None:
-            listing = verified.listing
+        listing = self.storage(target).listing_as_stored(self.known_listing(target))
         if listing is None or not target.folder.is_dir():
             return self.look(target)
         right = verify_files(str(target.name), target.folder, listing, verified, self.options.part_bytes, on_progress)

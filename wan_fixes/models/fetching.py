@@ -55,10 +55,17 @@ class FetchOptions:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how it goes, and may end it."""
+    """Who is told how it goes, and may end it.
+
+    Attributes
+    ----------
+    on_bytes:
+        Told the label of a source, and how many bytes came from it.
+    """
 
     on_progress: Callable[[Progress], None] = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
+    on_bytes: Callable[[str, int], None] = lambda *_: None
 
 
 def fetch_files(
@@ -94,9 +101,15 @@ def fetch_files(
             done = min(listing.bytes, done + count)
             watch.on_progress(Progress(name, done, listing.bytes, file))
 
+    def fetched(count: int, file: str) -> None:
+        came(count, file)
+        watch.on_bytes(source.label, count)
+
     with disk_errors(partial, needed.bytes):
         partial.mkdir(parents=True, exist_ok=True)
         records = link_files(needed.files, places, partial, options.part_bytes, came=came)
+    if records:
+        watch.on_bytes("linked", sum(record.size for record in records.values()))
     needed = replace(needed, files=tuple(file for file in needed.files if file.path not in records))
     there = bytes_fetched(partial, needed)
     came(there, "")
@@ -114,7 +127,7 @@ def fetch_files(
         part_bytes=options.part_bytes,
         rate=options.rate,
         retry=options.retry,
-        on_bytes=came,
+        on_bytes=fetched,
         stop=watch.stop,
     )
     return records | downloader.fetch(needed, partial)

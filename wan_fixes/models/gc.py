@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import REMOVING_NAME, VERIFIED_NAME, Verified
 from wan_fixes.models.json_file import read_json
-from wan_fixes.models.layout import ModelResolver, is_old_version, model_folder_name
-from wan_fixes.models.locks import LockManager
+from wan_fixes.models.layout import is_old_version, model_folder_name
 from wan_fixes.models.nearby import model_folders
+from wan_fixes.models.private_folder import PrivateFolders
 from wan_fixes.models.publishing import disk_errors
 from wan_fixes.models.quota import DEFAULT_QUOTA
-from wan_fixes.models.usage import UsageLog
 
 DEFAULT_AGE_DAYS: Final = 30.0
 
@@ -95,10 +95,11 @@ class _Folder:
 class ModelGc:
     """Removes models below one root: only files that have a record of ours, and what downloads left behind."""
 
-    def __init__(self, resolver: ModelResolver, locks: LockManager, usage: UsageLog) -> None:
-        self._resolver = resolver
-        self._locks = locks
-        self._usage = usage
+    def __init__(self, ensurer: ModelEnsurer) -> None:
+        self._resolver = ensurer.resolver
+        self._locks = ensurer.locks
+        self._usage = ensurer.usage
+        self._recorder = ensurer.recorder
 
     def plan(self, policy: GcPolicy | None = None, *, now: float | None = None) -> GcPlan:
         """What can go. Nothing is changed."""
@@ -138,12 +139,16 @@ class ModelGc:
 
         Raises ModelError where the disk refuses.
         """
-        gone = []
-        for number, one in enumerate(plan.removable, 1):
-            with contextlib.suppress(_BusyError), disk_errors(one.folder):
-                self._remove(one)
-                gone.append(one)
-            on_done(number)
+        gone: list[Removable] = []
+        with self._recorder.operation("gc") as operation:
+            for number, one in enumerate(plan.removable, 1):
+                with contextlib.suppress(_BusyError), disk_errors(one.folder):
+                    self._remove(one)
+                    gone.append(one)
+                    operation.count("reclaimed_bytes", one.bytes)
+                    operation.tell("removed", f"{one.name} is gone: {one.reason}", bytes=one.bytes)
+                on_done(number)
+        PrivateFolders(self._resolver).sweep()
         return tuple(gone)
 
     def _remove(self, one: Removable) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
@@ -48,11 +48,19 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a model in one revision of one source."""
+    """The files of a model in one revision of one source.
+
+    Attributes
+    ----------
+    origin:
+        Where the manifest said that the model comes from when this was pinned (`Target.origin`); "" where nobody
+        wrote it down.
+    """
 
     source: str
     revision: str
     files: tuple[RemoteFile, ...]
+    origin: str = field(default="", compare=False)
 
     @property
     def bytes(self) -> int:
@@ -64,7 +72,7 @@ class Listing:
         files = [
             {"path": file.path, "size": file.size, "sha256": file.sha256, "git_id": file.git_id} for file in self.files
         ]
-        return {"source": self.source, "revision": self.revision, "files": files}
+        return {"source": self.source, "revision": self.revision, "origin": self.origin, "files": files}
 
     @classmethod
     def from_json(cls, content: Any) -> Listing:
@@ -73,7 +81,7 @@ class Listing:
             files = tuple(
                 RemoteFile(entry["path"], entry["size"], entry["sha256"], entry["git_id"]) for entry in content["files"]
             )
-            listing = cls(content["source"], content["revision"], files)
+            listing = cls(content["source"], content["revision"], files, str(content.get("origin", "")))
         except (KeyError, TypeError) as error:
             raise _bad_reply("", f"an entry is not what it should be: {error!r}") from error
         check_listing(listing)
@@ -116,7 +124,7 @@ def files_of_model(spec: ModelSpec, listing: Listing) -> Listing:
             fix="check the repository and revision in the manifest",
             context={"missing": missing},
         )
-    return Listing(listing.source, listing.revision, tuple(needed))
+    return replace(listing, files=tuple(needed))
 
 
 def is_fetched(path: str) -> bool:

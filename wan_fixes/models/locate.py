@@ -14,7 +14,7 @@ from wan_fixes.health.text import size_text
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import Progress
-from wan_fixes.models.installed import ModelState
+from wan_fixes.models.installed import ModelState, ModelStatus
 from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import is_id
 from wan_fixes.models.spec import HubSource, ModelSpec, VariantSpec
@@ -38,6 +38,11 @@ class NamedModel:
     def name(self) -> str:
         """Its full name."""
         return str(self.spec.name(self.variant.name))
+
+    def look(self) -> ModelStatus:
+        """What is there of it, whoever works on it."""
+        ensurer = self.ensurer()
+        return ensurer.look(ensurer.target(self.name))
 
     def ensurer(self) -> ModelEnsurer:
         """What has it there."""
@@ -93,7 +98,8 @@ def named_like(model_type: str) -> list[str]:
 def check_complete(text: str, model_type: str) -> None:
     """Raise ModelError unless the model that is named so is there. Asks no server."""
     named = named_model(text, model_type)
-    status = None if named is None else named.ensurer().status(named.name)
+    # Not `status`: who reads the model just now does not make it incomplete.
+    status = None if named is None else named.look()
     if status is not None and status.state is not ModelState.COMPLETE:
         size = "" if status.bytes_needed is None else f", {size_text(status.bytes_needed)} of it are to be fetched"
         raise ModelError(

@@ -50,6 +50,11 @@ class LockFile:
         self.check_open(name)
         self._write({name: listing}, self._entries)
 
+    def forget(self, name: ModelName) -> None:
+        """Pin a model to nothing, where that was not done on purpose. Raises ModelError where it cannot be written."""
+        if not trusted_keys() and str(name) in self._entries():
+            self._write({}, lambda: {key: entry for key, entry in self._entries().items() if key != str(name)})
+
     def check_open(self, name: ModelName) -> None:
         """Raise ModelError (SIGNATURE_FAIL) where a key is configured, so that nothing is pinned by the way."""
         if trusted_keys():

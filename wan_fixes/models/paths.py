@@ -34,8 +34,7 @@ class WanPaths:
     root:
         Its folder, in diffusers' layout.
     components:
-        The folders in it by name: "transformer", "vae", "text_encoder" and so on. A component that is optional, and
-        not there, is left out.
+        The folders in it, by name: "transformer", "vae", "text_encoder" and so on.
     """
 
     name: ModelName
@@ -68,8 +67,7 @@ def get_wan_paths(
         _require_complete(ensurer, target)
     root = ensurer.ensure(str(target.name))
     require_components(root, target.spec)
-    there = {name: root / name for name in target.spec.components if (root / name).is_dir()}
-    return WanPaths(target.name, root, there)
+    return WanPaths(target.name, root, {name: root / name for name in target.spec.components})
 
 
 def legacy_path(path: str | os.PathLike[str], manifest: Manifest | None = None) -> ModelName | None:

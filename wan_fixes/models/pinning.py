@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +54,8 @@ def compare(ensurer: ModelEnsurer, model_id: str) -> Found:
     target = ensurer.target(model_id)
 
     def ask(source: Source) -> Listing:
-        return agreed(target.variant, files_of_model(target.spec, source.listing()))
+        listing = agreed(target.variant, files_of_model(target.spec, source.listing()))
+        return replace(listing, origin=target.origin)
 
     pinned = ensurer.lock_file.unchecked(target.name)
     now = ensurer.from_first_source(target, ask)

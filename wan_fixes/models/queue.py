@@ -43,7 +43,7 @@ def ensure_all(
     def ensure(name: str) -> Outcome:
         try:
             folder = ensurer.ensure(
-                name, lock_timeout=lock_timeout, on_progress=on_progress, on_wait=on_wait, stop=stop
+                name, lock_timeout=lock_timeout, on_progress=on_progress, on_wait=on_wait, stop=stop, is_opened=False
             )
         except ModelError as error:
             if error.code in (ErrorCode.NO_SPACE, ErrorCode.NOT_WRITABLE):

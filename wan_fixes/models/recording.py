@@ -24,7 +24,7 @@ from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.names import ModelName
 
 KIND: Final = "models"
-Kind = Literal["ensure", "verify", "gc", "update", "rollback", "migrate"]
+Kind = Literal["ensure", "verify", "repair", "gc", "update", "rollback", "migrate"]
 #: Seconds between two writings of the counters while bytes come.
 _COUNT_SECONDS: Final = 5.0
 _CANNOT_RECORD: Final = (WanFixesError, OSError, sqlite3.Error, psutil.Error)

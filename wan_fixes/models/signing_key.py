@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wan_fixes.health.text import remember_secret
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.signatures import load_crypto
 
@@ -19,7 +19,7 @@ PASSPHRASE_VARIABLE: Final = "WAN_MODELS_KEY_PASSPHRASE"
 _LARGEST_FILE: Final = 64 << 10
 _OTHERS: Final = 0o077
 
-logger = logging.getLogger(__name__)
+logger = model_logger(__name__)
 
 #: Gives the passphrase; "" for none.
 Passphrase = Callable[[], str]

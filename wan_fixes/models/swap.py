@@ -29,7 +29,7 @@ class Swap:
 
     Attributes
     ----------
-    listing, origin:
+    listing:
         Of the revision that takes the place, for the lock file.
     change:
         For the history.
@@ -42,7 +42,6 @@ class Swap:
     """
 
     listing: Listing
-    origin: str
     change: Change
     aside: str
     new: str
@@ -53,7 +52,6 @@ class Swap:
         return {
             "format": _FORMAT,
             "listing": self.listing.as_json(),
-            "origin": self.origin,
             "change": self.change.as_json(),
             "aside": self.aside,
             "new": self.new,
@@ -67,8 +65,8 @@ class Swap:
             if content["format"] != _FORMAT:
                 return None
             listing, change = Listing.from_json(content["listing"]), Change.from_json(content["change"])
-            places = str(content["origin"]), change, str(content["aside"]), str(content["new"])
-            return cls(listing, *places, waits=content["waits"] is True)
+            places = str(content["aside"]), str(content["new"])
+            return cls(listing, change, *places, waits=content["waits"] is True)
         except (KeyError, TypeError, ValueError, ModelError):
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.manifest import Manifest
 from wan_fixes.models.names import ModelName, Wanted, parse_name
@@ -41,6 +42,18 @@ def find_target(manifest: Manifest, resolver: ModelResolver, model_id: str, vari
         wanted = parse_name(model_id)
         return target_of(*manifest.find(Wanted(wanted.model_id, wanted.version, variant)), resolver)
     return target_of(*manifest.find(model_id), resolver)
+
+
+def refuse_sensitive(target: Target) -> None:
+    """Raise ModelError for a model that is encrypted where it lies: links and earlier revisions of it would not be."""
+    if target.variant.sensitive:
+        raise ModelError(
+            ErrorCode.INVALID_CONFIG,
+            f"{target.name} is encrypted where it lies",
+            path=target.folder,
+            reason="the manifest says that it is sensitive, and this would leave it in clear",
+            fix="fetch it with `wan models ensure`; for another revision change the manifest",
+        )
 
 
 def target_of(spec: ModelSpec, variant: VariantSpec, resolver: ModelResolver) -> Target:

@@ -1,4 +1,4 @@
-"""Reading a model's files for their digests, with all cores."""
+"""Which of a model's files are what they should be: by their records, or by reading them, with all cores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from wan_fixes.models.correlation import adopt, correlation_id
 from wan_fixes.models.fetching import Progress
 from wan_fixes.models.installed import Verified
 from wan_fixes.models.listing import Listing, RemoteFile
 from wan_fixes.models.records import FileRecord, matching_record
+
+
+def right_files(folder: Path, listing: Listing, part_bytes: int) -> dict[str, FileRecord]:
+    """A record of each file in `folder` that is what it should be, by path; what is not known of one is read."""
+    verified = Verified.read(folder)
+    right = {}
+    for file in listing.files:
+        record = None if verified is None else verified.right(folder, file.path)
+        if record is None or not record.is_of(file):
+            record = matching_record(folder / file.path, file, part_bytes)
+        if record is not None:
+            right[file.path] = record
+    return right
 
 
 def verify_files(
@@ -37,6 +51,8 @@ def verify_files(
 
     # Digests are taken without the interpreter's lock; the largest first, so that no core waits at the end.
     largest_first = sorted(listing.files, key=lambda file: -file.size)
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="verify") as executor:
+    with ThreadPoolExecutor(
+        os.cpu_count() or 1, thread_name_prefix="verify", initializer=adopt, initargs=(correlation_id(),)
+    ) as executor:
         records = zip(largest_first, executor.map(read, largest_first), strict=True)
         return {file.path: record for file, record in records if record is not None}

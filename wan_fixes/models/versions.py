@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from wan_fixes.models.components import require_components
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import Progress, Watch, fetch_files
@@ -21,7 +22,7 @@ from wan_fixes.models.publishing import disk_errors, keep_only
 from wan_fixes.models.records import FileRecord
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.swap import Swap
-from wan_fixes.models.target import Target
+from wan_fixes.models.target import Target, refuse_sensitive
 from wan_fixes.models.verifying import verify_files
 
 #: The branch of a repository that is looked at for a later revision.
@@ -99,9 +100,12 @@ class ModelVersions:
 
         Raises ModelError; the model is as it was then, whatever happened.
         """
-        target = self._ensurer.target(model_id, variant)
-        watch = Watch(on_progress, stop or threading.Event())
-        with self._ensurer.locks.hold(target.name.folder_name):
+        target = self._movable(model_id, variant)
+        with (
+            self._ensurer.recorder.operation("update", target.name) as operation,
+            self._ensurer.locks.hold(target.name.folder_name),
+        ):
+            watch = Watch(on_progress, stop or threading.Event(), operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
             before = self._installed(target)
 
@@ -126,9 +130,13 @@ class ModelVersions:
 
         What was kept is taken; what was not, is fetched again. Raises ModelError.
         """
-        target = self._ensurer.target(model_id, variant)
-        watch = Watch(on_progress, stop or threading.Event())
-        with self._ensurer.locks.hold(target.name.folder_name):
+        target = self._movable(model_id, variant)
+        with (
+            self._ensurer.recorder.operation("rollback", target.name) as operation,
+            self._ensurer.locks.hold(target.name.folder_name),
+        ):
+            operation.begin()
+            watch = Watch(on_progress, stop or threading.Event(), operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
             now = self._installed(target)
             wanted = self._earlier(target, now, revision)
@@ -152,6 +160,13 @@ class ModelVersions:
         return self._ensurer.history.changes(self._ensurer.target(model_id, variant).name)
 
     # Inside
+
+    def _movable(self, model_id: str, variant: str | None) -> Target:
+        """The model of that name. Raises ModelError where its revision is not to be changed."""
+        target = self._ensurer.target(model_id, variant)
+        refuse_sensitive(target)
+        self._ensurer.lock_file.check_open(target.name)
+        return target
 
     def _installed(self, target: Target) -> Listing:
         """What the model consists of. Raises ModelError where it is not complete."""
@@ -211,6 +226,7 @@ class ModelVersions:
         )
         with disk_errors(new):
             keep_only(new, {**carried, **fetched})
+        require_components(new, target.spec)
         Verified.now(target.name, after, {**carried, **fetched}).write(new)
         change = Change.now(action, before, after, carried, log)
         waits = strategy is MigrationStrategy.PARALLEL
@@ -223,7 +239,8 @@ class ModelVersions:
         resolver = self._ensurer.resolver
         old = resolver.old_version_folder(target.name, change.before.revision)
         aside, place = (path.relative_to(resolver.root).as_posix() for path in (old, new))
-        swap = Swap(listing, target.origin, change, aside if keep_old else "", place, waits)
+        pinned = replace(listing, origin=target.origin)
+        swap = Swap(pinned, change, aside if keep_old else "", place, waits)
         self._ensurer.swapper.swap(target.name, target.folder, swap)
 
     def _refuse_in_use(self, target: Target) -> None:

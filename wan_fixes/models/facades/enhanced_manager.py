@@ -30,7 +30,7 @@ logger = model_logger(__name__)
 class EnhancedModelManager:
     """Loads models with loaders of the caller's.
 
-    Safe to call from any thread. One model is loaded at a time, since the next one is measured against what that leaves.
+    Safe to call from any thread. One model is loaded at a time, since the next is measured against what that leaves.
 
     Parameters
     ----------

@@ -43,12 +43,8 @@ class WANModelUpdater:
         none.
         """
         found: list[UpdateInfo] = []
-
-        def check(name: str) -> None:
-            found.append(self._versions.check(name))
-
         for name in self.weight_manager.names_there() if model_id is None else [model_id]:
-            await self.weight_manager.succeeds(name, lambda _, name=name: check(name))  # type: ignore[misc]
+            await self._check(name, found)
         return found
 
     async def update_model(self, model_id: str, strategy: MigrationStrategy = MigrationStrategy.CONSERVATIVE) -> bool:
@@ -66,6 +62,9 @@ class WANModelUpdater:
     async def get_version_history(self, model_id: str) -> list[ModelVersion]:
         """The revisions of a model in the order in which it had them; none where nothing of it is there."""
         return await in_thread(lambda _: self._history(model_id))
+
+    async def _check(self, model_id: str, found: list[UpdateInfo]) -> None:
+        await self.weight_manager.succeeds(model_id, lambda _: found.append(self._versions.check(model_id)))
 
     def _history(self, model_id: str) -> list[ModelVersion]:
         changes = self._versions.history(model_id)

@@ -98,7 +98,7 @@ class WANWeightManager:
         What is pinned or in use stays, and so does the one used last. Raises ModelError where the disk refuses.
         """
         ensurer = self.ensurer
-        collector = ModelGc(ensurer.resolver, ensurer.locks, ensurer.usage)
+        collector = ModelGc(ensurer)
         policy = GcPolicy(round(max_size_gb * 1e9), retention_days)
 
         def work(stop: threading.Event) -> CleanupStats:

@@ -7,6 +7,7 @@ https://huggingface.co/docs/hub/api: ``/api/models/OWNER/NAME/revision/REVISION?
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from wan_fixes.models.sources.web import Answer, RetryPolicy, WebClient
 from wan_fixes.models.spec import HubSource
 
 ENDPOINT_VARIABLE: Final = "HF_ENDPOINT"
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _ENDPOINT: Final = "https://huggingface.co"
 
 
@@ -71,6 +73,8 @@ class HubStore:
 
     def open(self, file: RemoteFile, revision: str, start: int, stop: int, etag: str = "") -> Answer:
         """A part of a file of that revision."""
+        if not _COMMIT.fullmatch(revision):  # another source's: here it names nothing, and digests tell what comes
+            revision = self._source.revision
         path = quote(file.path, safe="/")
         address = f"{self._endpoint}/{self._source.repository}/resolve/{quote(revision, safe='')}/{path}"
         return self._client.read(address, start, stop, etag)

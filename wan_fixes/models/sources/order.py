@@ -10,6 +10,7 @@ from typing import Final
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model, local_folders
 from wan_fixes.models.sources.hub import HubStore
 from wan_fixes.models.sources.hub_cache import HubCache
+from wan_fixes.models.sources.s3 import s3_stores
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.sources.web import RetryPolicy
 from wan_fixes.models.sources.xet import XetStore, is_xet_wanted
@@ -31,6 +32,7 @@ def sources_of(target: Target, retry: RetryPolicy) -> Iterator[Source]:
     for local in local_folders():
         for folder in folders_of_model(local, spec, variant, name):
             yield FolderStore(folder, with_digests=is_on_disk_of(folder, target.folder))
+    yield from s3_stores(spec, variant, name, retry=retry)
     yield (XetStore if is_xet_wanted() else HubStore)(variant.hub, retry=retry)
     yield HubCache(variant.hub)
 

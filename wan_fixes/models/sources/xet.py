@@ -7,19 +7,19 @@ limit of speed does not hold for it; digests are compared all the same, and what
 from __future__ import annotations
 
 import glob
-import logging
 import os
 import shutil
 from pathlib import Path
 from typing import Final
 
 from wan_fixes.health.text import plain
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.listing import Listing
 from wan_fixes.models.sources.hub import HubStore
 
 XET_VARIABLE: Final = "WAN_MODELS_XET"
 
-logger = logging.getLogger(__name__)
+logger = model_logger(__name__)
 
 
 def is_xet_wanted() -> bool:
