@@ -30,8 +30,11 @@ MAY_IMPORT = {
     "plugins": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin"},
     "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins"},
     "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts"},
+    "schemas": {"errors"},
     "service": GROUND | LOW | {"models"},
-    "cli": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts", "ui", "service"},
+    "cli": GROUND
+    | LOW
+    | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts", "ui", "service", "schemas"},
 }
 # Packages of others that only some of our files may import.
 GUARDED = {

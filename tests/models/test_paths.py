@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wan_fixes.models.adopt import Migration
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import windows_path_of_wsl
@@ -17,34 +18,23 @@ from wan_fixes.models.paths import get_wan_paths, legacy_path
 
 from .hub_server import Hub
 from .test_ensure import LARGE
-from .world import REPOSITORY, ensurer
+from .test_nearby import write_model
+from .world import PARTS, REPOSITORY, ensurer
 
-COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
 MANIFEST = load_manifest()
 NAME = "t2v-1.3B@2.1.0#original"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def index_of(*components: str) -> bytes:
-    """An index as diffusers writes it."""
-    content = {"_class_name": "WanPipeline", **{name: ["a library", "a class"] for name in components}}
-    return json.dumps(content).encode()
-
-
-def with_index(hub: Hub, *components: str) -> Hub:
-    hub.repositories[REPOSITORY].files["model_index.json"] = index_of(*(components or COMPONENTS))
-    return hub
-
-
 @pytest.fixture
 def models(hub: Hub, tmp_path: Path) -> ModelEnsurer:
-    return ensurer(tmp_path, with_index(hub))
+    return ensurer(tmp_path, hub)
 
 
 def test_m19_each_component_of_a_complete_model_has_its_folder(hub: Hub, models: ModelEnsurer) -> None:
     paths = get_wan_paths("tiny", ensure=True, ensurer=models)
     assert paths.root == models.target("tiny").folder and str(paths.name) == "tiny@1.0.0#original"
-    assert paths.components == {name: paths.root / name for name in COMPONENTS}
+    assert paths.components == {name: paths.root / name for name in PARTS}
     assert (paths.root / LARGE).is_file()
     hub.requests.clear()
     assert get_wan_paths("tiny@1.0.0", "original", ensurer=models) == paths
@@ -62,18 +52,23 @@ def test_m19_what_is_not_complete_is_refused_and_nothing_is_fetched(hub: Hub, mo
     with pytest.raises(ModelError, match=LARGE):
         get_wan_paths("tiny", ensurer=models)
     assert hub.requests == []
-    assert get_wan_paths("tiny", ensure=True, ensurer=models).components.keys() == set(COMPONENTS)
+    assert get_wan_paths("tiny", ensure=True, ensurer=models).components.keys() == PARTS.keys()
 
 
-def test_m19_a_complete_folder_of_another_model_is_refused(hub: Hub, tmp_path: Path) -> None:
-    with_index(hub, "scheduler", "text_encoder", "tokenizer", "transformer")
+def test_m19_a_folder_that_was_taken_over_and_is_no_whole_model_is_refused(
+    hub: Hub, tmp_path: Path, models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_OFFLINE", "1")
+    index = {"_class_name": "WanPipeline", **PARTS, "vae": [None, None]}
+    mine = write_model(tmp_path / "mine", **{"model_index.json": json.dumps(index).encode()})
+    migration = Migration(models)
+    assert migration.adopt(migration.find(mine, "tiny")[0]).is_complete
     with pytest.raises(ModelError, match="the index does not name it") as caught:
-        get_wan_paths("tiny", ensure=True, ensurer=ensurer(tmp_path, hub))
+        get_wan_paths("tiny", ensurer=models)
     assert caught.value.code is ErrorCode.MISSING_FILES and caught.value.context["components"] == ["vae"]
 
 
 def test_m19_as_the_environment_says(cli_root: Path, hub: Hub) -> None:
-    with_index(hub)
     assert get_wan_paths("tiny", ensure=True).root == cli_root / "wan21" / "tiny@1.0.0-original"
     with pytest.raises(ModelError, match="the manifest has tiny"):
         get_wan_paths("t2v-A15B")

@@ -12,14 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
-import typer
 import typer.main
 from jsonschema import Draft202012Validator
 
-from wan_fixes.cli import models as models_cli
-from wan_fixes.cli import models_manifest, models_schema
 from wan_fixes.cli.console import ExitCode
-from wan_fixes.errors import UserError
+from wan_fixes.cli.models import app
 from wan_fixes.models.locks import LockManager
 from wan_fixes.schemas import load_schema, schema_names
 
@@ -34,11 +31,12 @@ from .world import PART, REPOSITORY, model_files, some_bytes
 Capture = pytest.CaptureFixture[str]
 NAME = "tiny@1.0.0-original"
 FOLDER = Path("wan21") / NAME
+GROUPS = ("manifest-", "key-")
 SHARED_PARTS = {"model-change", "model-fallback", "model-status"}
 
 
 def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each command of a group of Click's, by the name of its schema."""
+    """Each command of a group of Click's; one of a group in it as GROUP-COMMAND."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name}-")
@@ -48,14 +46,8 @@ def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def schemas_of_commands() -> set[str]:
     """The names that the schemas of the commands with `--json` must have."""
-    apps = {"": models_cli.app, "manifest-": models_manifest.app, "key-": models_manifest.key_app}
-    found = set()
-    for prefix, app in apps.items():
-        group = typer.main.get_group(app)
-        for name, command in commands(group, prefix):
-            if any("--json" in parameter.opts for parameter in command.params):
-                found.add(name)
-    return found
+    found = commands(typer.main.get_group(app))
+    return {name for name, command in found if any("--json" in parameter.opts for parameter in command.params)}
 
 
 def objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -84,17 +76,11 @@ def checked(name: str, text: str) -> Any:
 
 
 def printed(capsys: Capture, name: str, *arguments: str, code: int = ExitCode.OK) -> Any:
-    """Run a command with `--json` and check what it prints."""
-    found, out, err = output_of(capsys, name, *arguments, "--json")
+    """Run the command of a schema with `--json` and check what it prints."""
+    words = name.split("-", 1) if name.startswith(GROUPS) else [name]
+    found, out, err = output_of(capsys, *words, *arguments, "--json")
     assert found == code, err
     return checked(name, out)
-
-
-def printed_by(app: typer.Typer, capsys: Capture, schema: str, *arguments: str) -> Any:
-    """The same for a command of another group."""
-    capsys.readouterr()
-    app([*arguments, "--json"], standalone_mode=False)
-    return checked(schema, capsys.readouterr().out)
 
 
 def states(found: Any) -> list[str]:
@@ -195,15 +181,15 @@ def test_m17_what_a_manifest_has_and_what_is_trusted(
     cli_root: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert printed(capsys, "list")["models"][0]["bytes"] is None
-    app, manifest, key = models_manifest.app, tmp_path / "tiny.toml", tmp_path / "key.pem"
-    assert printed_by(app, capsys, "manifest-validate", "validate")["signature"] is None
+    manifest, key = tmp_path / "tiny.toml", tmp_path / "key.pem"
+    assert printed(capsys, "manifest-validate")["signature"] is None
     monkeypatch.setenv("WAN_MODELS_KEY_PASSPHRASE", "")
-    signed = printed_by(app, capsys, "manifest-sign", "sign", str(manifest), "--key", str(key), "--new-key")
-    unchecked = printed_by(app, capsys, "manifest-validate", "validate")["signature"]
+    signed = printed(capsys, "manifest-sign", str(manifest), "--key", str(key), "--new-key")
+    unchecked = printed(capsys, "manifest-validate")["signature"]
     assert unchecked == {"key": signed["key"], "is_checked": False}
-    assert printed_by(app, capsys, "manifest-lock", "lock")["models"][0]["state"] == "new"
-    assert printed_by(app, capsys, "manifest-lock", "lock")["models"][0]["state"] == "same"
-    assert printed_by(models_manifest.key_app, capsys, "key-new", "--print")["key"].startswith("AGE-SECRET-KEY-")
+    assert printed(capsys, "manifest-lock")["models"][0]["state"] == "new"
+    assert printed(capsys, "manifest-lock")["models"][0]["state"] == "same"
+    assert printed(capsys, "key-new", "--print")["key"].startswith("AGE-SECRET-KEY-")
 
 
 @pytest.mark.parametrize(("vram", "fits", "ways"), [("1000", True, 1), ("0.1", False, 7)])
@@ -218,15 +204,13 @@ def test_m17_whether_a_model_fits(
 
 
 def test_m17_the_command_prints_a_schema_with_all_that_it_refers_to(capsys: Capture) -> None:
-    app = typer.Typer()
-    app.command("schema")(models_schema.schema)
-    app(["verify"], standalone_mode=False)
-    schema = json.loads(capsys.readouterr().out)
+    code, out, _ = output_of(capsys, "schema", "verify")
+    schema = json.loads(out)
+    assert code == ExitCode.OK
     assert schema == load_schema("verify") and set(schema["$defs"]) == {"status", "model-status"}
-    app([], standalone_mode=False)
-    assert capsys.readouterr().out.split() == schema_names()
-    with pytest.raises(UserError, match="cache-info"):
-        app(["../models/models"], standalone_mode=False)
+    assert output_of(capsys, "schema")[1].split() == schema_names()
+    code, _, err = output_of(capsys, "schema", "../models/models")
+    assert code == ExitCode.USAGE and "cache-info" in err
 
 
 def test_m17_every_schema_is_in_the_documentation() -> None:

@@ -343,7 +343,7 @@ def test_m14_a_private_key_is_its_owner_s_and_never_overwritten(tmp_path: Path) 
         make_signing_key(path, lambda: "another")
     assert caught.value.code is ErrorCode.NOT_WRITABLE
     assert public_key_of(load_signing_key(path, lambda: "open sesame")) == public_key_of(key)
-    for word in ("wrong", ""):
+    for word in ("no-passphrase", ""):
         with pytest.raises(ModelError) as caught:
             load_signing_key(path, partial(str, word))
         assert caught.value.code is ErrorCode.INVALID_CONFIG

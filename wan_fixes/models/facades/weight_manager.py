@@ -14,8 +14,9 @@ from wan_fixes.models.facades.in_thread import in_thread, stop_if_set
 from wan_fixes.models.facades.registry import ModelRegistry
 from wan_fixes.models.failures import ModelError
 from wan_fixes.models.fetching import Progress
-from wan_fixes.models.gc import GcPolicy, Kept, ModelGc, Removable
-from wan_fixes.models.installed import ModelState, ModelStatus
+from wan_fixes.models.gc import DEFAULT_AGE_DAYS, GcPolicy, Kept, ModelGc, Removable
+from wan_fixes.models.installed import ModelState
+from wan_fixes.models.quota import DEFAULT_QUOTA, quota_bytes
 
 logger = model_logger(__name__)
 
@@ -28,12 +29,13 @@ class CleanupStats:
 
     Attributes
     ----------
-    removed, kept:
-        What is gone, and what stays though it would have had to go.
+    planned, removed, kept:
+        What can go, what of that is gone, and what stays though it would have had to go.
     bytes_before, bytes_freed:
         On the disk, each file once.
     """
 
+    planned: tuple[Removable, ...]
     removed: tuple[Removable, ...]
     kept: tuple[Kept, ...]
     bytes_before: int
@@ -43,8 +45,8 @@ class CleanupStats:
 class WANWeightManager:
     """The models of one root. What is awaited can be cancelled: what was fetched until then is kept.
 
-    Methods that answer with True or False raise ModelError only for what is wrong with a name or a manifest. Why one
-    answered False is in the log and in `last_errors`.
+    Methods that answer with True or False raise ModelError only for what is wrong with a name, a setting or a
+    manifest. What else goes wrong is in the log and in `last_errors`.
     """
 
     def __init__(self, ensurer: ModelEnsurer | None = None) -> None:
@@ -72,18 +74,22 @@ class WANWeightManager:
         def work(stop: threading.Event) -> None:
             if force_redownload or verify_integrity:
                 self.ensurer.repair(model_id, on_progress=_stoppable(on_progress, stop), stop=stop)
-            else:
-                self.ensurer.ensure(model_id, on_progress=on_progress, stop=stop)
+            self.ensurer.ensure(
+                model_id, on_progress=on_progress, on_wait=lambda _: stop_if_set(stop), stop=stop, is_opened=False
+            )
 
         return await self.succeeds(model_id, work)
 
     async def verify_model_integrity(self, model_id: str, *, on_progress: OnProgress = lambda _: None) -> bool:
         """Read all files of a model, and say whether it is complete and each digest is right. No server is asked."""
 
-        def work(stop: threading.Event) -> ModelStatus:
-            return self.ensurer.verify_integrity(model_id, on_progress=_stoppable(on_progress, stop))
+        found: list[ModelState] = []
 
-        return (await in_thread(work)).state is ModelState.COMPLETE
+        def work(stop: threading.Event) -> None:
+            status = self.ensurer.verify_integrity(model_id, on_progress=_stoppable(on_progress, stop))
+            found.append(status.state)
+
+        return await self.succeeds(model_id, work) and found == [ModelState.COMPLETE]
 
     async def get_model_cache_info(self, model_id: str | None = None) -> DiskUsage:
         """What a model takes on the disk; without a name, what all do that are there."""
@@ -91,20 +97,33 @@ class WANWeightManager:
         return await in_thread(lambda _: disk_usage(self.ensurer, names))
 
     async def cleanup_cache(
-        self, max_size_gb: float = 50.0, retention_days: float = 30.0, *, dry_run: bool = False
+        self, max_size_gb: float | None = None, retention_days: float = DEFAULT_AGE_DAYS, *, dry_run: bool = False
     ) -> CleanupStats:
-        """Remove models that were not used for so many days, and then the least recently used beyond so many GB (10^9).
+        """Remove models that were not used for so many days, and then the least recently used beyond a size.
 
-        What is pinned or in use stays, and so does the one used last. Raises ModelError where the disk refuses.
+        What is pinned or in use stays, and so does the one used last, unless it is too old.
+
+        Parameters
+        ----------
+        max_size_gb:
+            In GB of 10^9 bytes (default: what `WAN_MODELS_QUOTA` says, else 50).
+        dry_run:
+            Remove nothing, and return what can go.
+
+        Raises
+        ------
+        ModelError
+            Where the disk refuses, or the quota is no size.
         """
         ensurer = self.ensurer
         collector = ModelGc(ensurer)
-        policy = GcPolicy(round(max_size_gb * 1e9), retention_days)
+        size = quota_bytes() if max_size_gb is None else round(max_size_gb * 1e9)
+        policy = GcPolicy(DEFAULT_QUOTA if size is None else size, retention_days)
 
         def work(stop: threading.Event) -> CleanupStats:
             plan = collector.plan(policy)
             gone = () if dry_run else collector.collect(plan, lambda _: stop_if_set(stop))
-            return CleanupStats(gone, plan.kept, plan.bytes, sum(one.bytes for one in gone))
+            return CleanupStats(plan.removable, gone, plan.kept, plan.bytes, sum(one.bytes for one in gone))
 
         return await in_thread(work)
 
