@@ -33,9 +33,11 @@ class WanFixesPlugin:
 
     @hookimpl
     def onetrainer_before_model_load(self, model_type: str, base_model: str, config: dict[str, Any]) -> None:
+        from wan_fixes.models.fit import warn_if_too_large
         from wan_fixes.wan.model_check import check_named_files
 
         check_named_files(model_type, base_model, config)
+        warn_if_too_large(model_type, config)
 
     @hookimpl
     def onetrainer_rewrite_pipeline(self, definition: list[Any], context: PipelineContext) -> None:

@@ -78,6 +78,8 @@ class WantedSettings:
     mode: GenerationMode | None = None
     precision: str = "bf16"
     text_encoder_precision: str = "bf16"
+    vae_precision: str = "fp32"
+    vae_tiling: bool = False
     batch: int = 1
     lora_rank: int = 16
     gradient_checkpointing: bool = True
@@ -97,6 +99,8 @@ class WantedSettings:
             spec,
             precision=self.precision,
             text_encoder_precision=self.text_encoder_precision,
+            vae_precision=self.vae_precision,
+            vae_tiling=self.vae_tiling,
             frames=self.frames,
             height=self.height,
             width=self.width,

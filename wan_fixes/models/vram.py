@@ -19,8 +19,10 @@ With T tokens, hidden size d, feed-forward size f, L layers, batch B, all in byt
 - The VAE works through a clip in pieces of four frames, so that its memory grows with the area of a frame; the clip
   itself is all that grows with the number of frames.
 
-The numbers of bytes for each token and each pixel were counted: diffusers 0.42 and peft 0.21 with the released sizes,
-on tensors without content, every allocation and release added up. docs/vram.md says more.
+The numbers of bytes for each token were counted: diffusers 0.42 and peft 0.21 with the released sizes, on tensors
+without content, every allocation and release added up; a GPU takes the same within 1 %. Those for each pixel that the
+VAE encodes were measured on a GPU, where cuDNN's workspaces add up to a sixth to what is counted; those for decoding
+were counted. docs/vram.md has the figures.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ _PATCH: Final = 2  # latent pixels, in height and in width
 _TEMPORAL_STRIDE: Final = 4
 _LORA_BYTES: Final = 4  # of a number: the hosts keep adapters in fp32
 _ADAM_AVERAGES: Final = 2
+_TILE: Final = 256  # pixels: `tile_sample_min_height` and `_width` of diffusers' AutoencoderKLWan
 _TEXT_WIDTH: Final = 4096  # UMT5-XXL, in every WAN
 _TEXT_EMBEDDING: Final = 256_384 * _TEXT_WIDTH  # parameters of its vocabulary, which are never offloaded
 _TEXT_LAYERS: Final = 24
@@ -166,6 +169,7 @@ def estimate(
     precision: str = "bf16",
     text_encoder_precision: str = "bf16",
     vae_precision: str = "fp32",
+    vae_tiling: bool = False,
     autocast: bool = True,
     frames: int | None = None,
     height: int | None = None,
@@ -183,6 +187,8 @@ def estimate(
     ----------
     precision, text_encoder_precision, vae_precision:
         What the weights are loaded as: "fp32", "bf16", "fp16" or "fp8".
+    vae_tiling:
+        Whether the VAE works through a frame in tiles (OneTrainer's `vae_tiling`).
     autocast:
         Whether a training step computes in 16 bits whatever the weights are (OneTrainer's `train_dtype`).
     frames, height, width:
@@ -230,7 +236,7 @@ def estimate(
     lora = (2 + _ADAM_AVERAGES) * lora_weights
     text = PhaseMemory(Phase.TEXT_ENCODING, resident_text_encoder, 0, _TEXT_SCORES * _SCORE_BYTES)
     # Clips are encoded one after the other, whatever the batch.
-    encoding = _vae_bytes(spec, vae_precision, frames, height, width, decodes=False)
+    encoding = _vae_bytes(spec, vae_precision, frames, (height, width), vae_tiling, decodes=False)
     phases: tuple[PhaseMemory, ...]
     if training:
         compute_bytes = 2 if autocast else max(2, PRECISION_BYTES[precision])
@@ -242,7 +248,7 @@ def estimate(
         )
     else:
         denoising = batch * _denoising_activations(spec, tokens, max(2, PRECISION_BYTES[precision]))
-        decoding = batch * _vae_bytes(spec, vae_precision, frames, height, width, decodes=True)
+        decoding = batch * _vae_bytes(spec, vae_precision, frames, (height, width), vae_tiling, decodes=True)
         phases = (
             text,
             *([PhaseMemory(Phase.VAE_ENCODING, vae + image_encoder, 0, encoding)] if spec.mode != "t2v" else []),
@@ -332,13 +338,17 @@ def _has_times_by_token(spec: ModelSpec) -> bool:
     return spec.mode == "ti2v"
 
 
-def _vae_bytes(spec: ModelSpec, precision: str, frames: int, height: int, width: int, *, decodes: bool) -> int:
-    """What the VAE takes for one clip besides its weights: for each pixel of a frame, and twice the clip itself."""
+def _vae_bytes(
+    spec: ModelSpec, precision: str, frames: int, size: tuple[int, int], tiling: bool, *, decodes: bool
+) -> int:
+    """What the VAE takes for one clip besides its weights: for each pixel that it works on, and the clip itself."""
     if spec.mode == "ti2v":
-        numbers_by_pixel = 5400 if decodes else 1950
+        numbers_by_pixel, clips = (5400 if decodes else 2180), 2
     else:
-        numbers_by_pixel = 4900 if decodes else 3700
-    return height * width * (numbers_by_pixel + 2 * 3 * frames) * PRECISION_BYTES[precision]
+        numbers_by_pixel, clips = (4900, 2) if decodes else (4330, 1)
+    height, width = size
+    at_work = min(height, _TILE) * min(width, _TILE) if tiling else height * width
+    return (at_work * numbers_by_pixel + height * width * clips * 3 * frames) * PRECISION_BYTES[precision]
 
 
 def _lora_parameters(spec: ModelSpec, rank: int) -> int:
