@@ -201,16 +201,19 @@ def test_m12_what_had_been_loaded_when_memory_ran_out_is_freed_for_the_next_way(
     begun: list[weakref.ref[Loaded]] = []
     alive = []
 
+    def first_part(paths: WanPaths, wanted: WantedSettings) -> Loaded:
+        part = Loaded(paths, wanted)
+        begun.append(weakref.ref(part))
+        if len(begun) == 1:
+            raise OutOfMemoryError("out of memory")
+        return part
+
     def loader(paths: WanPaths, wanted: WantedSettings) -> Loaded:
         alive.append([reference() is not None for reference in begun])
-        half = Loaded(paths, wanted)
-        begun.append(weakref.ref(half))
-        if len(begun) == 1:
-            try:
-                raise OutOfMemoryError("out of memory")
-            except OutOfMemoryError as error:
-                raise RuntimeError("the model cannot be loaded") from error
-        return half
+        try:
+            return first_part(paths, wanted)
+        except OutOfMemoryError as error:
+            raise RuntimeError("the model cannot be loaded") from error
 
     assert manager.load_model("tiny", loader, SMALL_CLIP).fallback_used is FallbackKind.QUANTISED
     assert alive == [[], [False]]
@@ -470,8 +473,18 @@ def test_m11_updates_are_found_taken_and_undone(
         assert await updater.rollback_model("tiny", first.revision[:8])
         assert content_of(folder) == before
         assert [version.is_current for version in await updater.get_version_history("tiny")] == [False, False, True]
+        assert await updater.update_model("tiny")
+        *earlier, last = await updater.get_version_history("tiny")
+        assert last.is_current and last.revision == info.latest_revision
+        assert [version.is_current for version in earlier] == [False, False, False]
 
     asyncio.run(journey())
+
+
+def test_m11_a_model_that_is_pinned_and_not_there_has_no_version(models: ModelEnsurer) -> None:
+    released = WANModelUpdater(WANWeightManager(ModelEnsurer(load_manifest(), models.resolver)))
+    assert released.weight_manager.ensurer.status("t2v-1.3B").revision
+    assert asyncio.run(released.get_version_history("t2v-1.3B")) == []
 
 
 def test_m11_a_move_that_fails_leaves_the_model_as_it_was(hub: Hub, weights: WANWeightManager) -> None:

@@ -68,13 +68,10 @@ class WANModelUpdater:
 
     def _history(self, model_id: str) -> list[ModelVersion]:
         changes = self._versions.history(model_id)
-        revision = self.weight_manager.ensurer.status(model_id).revision
         if not changes:
-            return [ModelVersion(revision, None, (), is_current=True)] if revision else []
-        moves = [(change.revision, change.seconds, change.log) for change in changes]
+            status = self.weight_manager.ensurer.status(model_id)
+            is_there = status.folder.is_dir() and bool(status.revision)
+            return [ModelVersion(status.revision, None, (), is_current=True)] if is_there else []
         first = ModelVersion(changes[0].before.revision, None, (), is_current=False)
-        last = len(moves) - 1
-        return [
-            first,
-            *(ModelVersion(*move, is_current=at == last and move[0] == revision) for at, move in enumerate(moves)),
-        ]
+        later = [ModelVersion(one.revision, one.seconds, one.log, one is changes[-1]) for one in changes]
+        return [first, *later]
