@@ -24,6 +24,7 @@ def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         "WAN_MODELS_S3",
         "WAN_MODELS_QUOTA",
         "WAN_MODELS_XET",
+        "WAN_MODELS_FEATURES",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WAN_MODELS_KEYRING", "0")

@@ -83,6 +83,17 @@ def test_m16_what_is_missing_or_spoilt_is_named_and_only_that_is_fetched(
     assert (mine / LARGE).read_bytes() == bytes(10 * PART)
 
 
+def test_m16_a_file_that_is_put_back_completes_what_was_taken_over(tmp_path: Path, models: ModelEnsurer) -> None:
+    mine = write_model(tmp_path / "Tiny-Diffusers")
+    config = (mine / "vae/config.json").read_bytes()
+    (mine / "vae/config.json").unlink()
+    migration = Migration(models)
+    assert migration.adopt(migration.find(mine)[0]).missing == ("vae/config.json",)
+    (mine / "vae/config.json").write_bytes(config)
+    assert migration.adopt(migration.find(mine)[0]).is_complete
+    assert content_of(models.target("tiny").folder) == whole()
+
+
 def test_m16_offline_what_is_there_is_believed_and_pinned(
     hub: Hub, tmp_path: Path, models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,30 @@ def test_m4_a_local_folder_with_another_file_than_the_pinned_one_is_passed_over(
     assert content_of(models.ensure("tiny")) == whole()
 
 
+@pytest.mark.parametrize("feature", ["link_from_hub_cache", "link_from_other_models"])
+def test_m16_what_is_switched_off_is_fetched(
+    cached: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature: str
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_FEATURES", f"{feature}=off")
+    hub.add(OTHER, model_files(**{LARGE: some_bytes(5000, 77)}))
+    models = ensurer(tmp_path, hub, two_models())
+    models.ensure("tiny")
+    assert (LARGE in hub.served) == (feature == "link_from_hub_cache")
+    hub.served.clear()
+    models.ensure("other")
+    assert (ENCODER in hub.served) == (feature == "link_from_other_models")
+
+
+def test_m7_what_no_other_source_can_help_with_ends_it(hub: Hub, tmp_path: Path) -> None:
+    def sources(target: Target) -> list[Source]:
+        return [HubStore(target.variant.hub, endpoint=hub.address, token="") for _ in range(2)]
+
+    with pytest.raises(ModelError) as caught:
+        ensurer(tmp_path, hub, make_sources=sources, safety_margin=1 << 60).ensure("tiny")
+    assert caught.value.code is ErrorCode.NO_SPACE
+    assert hub.asked("/api/") == 1
+
+
 def test_m7_a_source_that_just_failed_is_asked_last() -> None:
     now = [0.0]
     resting = RestingSources(60.0, clock=lambda: now[0])

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from jsonschema import Draft202012Validator
 from models.named_model import served
 
 from wan_fixes.cli.console import ExitCode
 from wan_fixes.errors import CriticalError, UserError
 from wan_fixes.hosts.standalone.smoke import smoke_test, variant_of
 from wan_fixes.models import ModelEnsurer
+from wan_fixes.schemas import load_schema
 from wan_fixes.wan.variants import get_variant
 
 T2V = "WAN_2_1_T2V_1_3B"
@@ -180,6 +182,7 @@ def test_m17_smoke_tells_people_and_programs(tiny_wan: Path, run: Callable[..., 
     code, out, _ = run(str(tiny_wan), "--device", "cpu", "--steps", "1", "--json")
     found = json.loads(out)
     assert (code, found["model_type"], found["steps"]) == (ExitCode.OK, T2V, 1)
+    Draft202012Validator(load_schema("smoke")).validate(found)
 
 
 def test_m17_smoke_of_a_model_by_name(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,8 +109,11 @@ class Migration:
             places: list[Place] = [candidate.place]
             with disk_errors(target.partial):
                 lacking = [file for file in listing.files if file.path not in right]
+                # An earlier time may have linked some.
+                linked = ensurer.right_files(target.partial, replace(listing, files=tuple(lacking)))
+                lacking = [file for file in lacking if file.path not in linked]
                 part_bytes = ensurer.options.part_bytes
-                linked = link_files(lacking, places, target.partial, part_bytes, smallest=0, came=came)
+                linked |= link_files(lacking, places, target.partial, part_bytes, smallest=0, came=came)
             missing = [file for file in lacking if file.path not in linked]
             if linked:
                 operation.came("linked", sum(record.size for record in linked.values()))

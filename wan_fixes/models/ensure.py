@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
 
 from wan_fixes.models.agreement import agreed, with_digests
 from wan_fixes.models.components import require_components
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.feature_flags import FeatureFlags
 from wan_fixes.models.fetching import FetchOptions, Progress, Watch, fetch_files
 from wan_fixes.models.history import History
 from wan_fixes.models.installed import ModelState, ModelStatus, Verified, incomplete
@@ -25,21 +24,16 @@ from wan_fixes.models.nearby import OtherModels, Place
 from wan_fixes.models.quota import check_quota
 from wan_fixes.models.recording import ModelRecorder
 from wan_fixes.models.records import FileRecord
+from wan_fixes.models.sources.asking import Result, SourceRound
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model, local_folders
 from wan_fixes.models.sources.hub_cache import HubCache
 from wan_fixes.models.sources.order import OFFLINE_VARIABLES, is_offline, sources_of
-from wan_fixes.models.sources.resting import RestingSources
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.storage import Storage, storage_of
 from wan_fixes.models.swap import Swap, Swapper
 from wan_fixes.models.target import Target, find_target
 from wan_fixes.models.usage import UsageLog
 from wan_fixes.models.verifying import right_files, verify_files
-
-Result = TypeVar("Result")
-
-# What no other source can help with.
-_OF_THIS_MACHINE: Final = (ErrorCode.NO_SPACE, ErrorCode.NOT_WRITABLE, ErrorCode.UNSAFE_PATH, ErrorCode.STOPPED)
 
 
 class ModelEnsurer:
@@ -53,6 +47,8 @@ class ModelEnsurer:
         How files are fetched.
     make_sources:
         Makes the places to fetch a model from, in the order in which they are asked.
+    features:
+        What is switched on (default: as the environment says).
     """
 
     def __init__(
@@ -62,6 +58,7 @@ class ModelEnsurer:
         *,
         options: FetchOptions | None = None,
         make_sources: Callable[[Target], Iterable[Source]] | None = None,
+        features: FeatureFlags | None = None,
     ) -> None:
         self.manifest = manifest or load_manifest()
         self.resolver = resolver or ModelResolver.default()
@@ -69,12 +66,13 @@ class ModelEnsurer:
         self.options = options or FetchOptions()
         self.locks = LockManager(self.resolver.locks)
         self.lock_file = LockFile(self.resolver.lock_file, self.locks)
-        self.recorder = ModelRecorder(self.resolver)
+        self.features = features or FeatureFlags.from_environment()
+        self.recorder = ModelRecorder(self.resolver, is_on=self.features.record_operations)
         self.usage = UsageLog(self.resolver, self.locks)
         self.history = History(self.resolver)
         self.swapper = Swapper(self.resolver, self.usage.is_in_use, self._settle)
         self._make_sources = make_sources or (lambda target: sources_of(target, self.options.retry))
-        self._resting = RestingSources()
+        self._round = SourceRound(remembers=self.features.negative_cache)
 
     def ensure(
         self,
@@ -83,7 +81,7 @@ class ModelEnsurer:
         *,
         lock_timeout: float | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
-        on_wait: Callable[[str], None] = lambda _: None,
+        on_wait: Callable[[str], None] | None = None,
         stop: threading.Event | None = None,
         is_opened: bool = True,
     ) -> Path:
@@ -205,11 +203,12 @@ class ModelEnsurer:
         """Where this machine may have files of a model already."""
         spec, variant, name = target.spec, target.variant, target.name
         folders = [folder for local in local_folders() for folder in folders_of_model(local, spec, variant, name)]
-        return [
-            OtherModels(self.resolver.root, target.folder),
-            HubCache(variant.hub),
-            *map(FolderStore, folders),
-        ]
+        found: list[Place] = []
+        if self.features.link_from_other_models:
+            found.append(OtherModels(self.resolver.root, target.folder))
+        if self.features.link_from_hub_cache:
+            found.append(HubCache(variant.hub))
+        return [*found, *map(FolderStore, folders)]
 
     def right_files(self, folder: Path, listing: Listing) -> dict[str, FileRecord]:
         """Of the files in a folder, those that are what they should be; what is not known of one is read."""
@@ -227,24 +226,7 @@ class ModelEnsurer:
 
     def from_first_source(self, target: Target, work: Callable[[Source], Result]) -> Result:
         """What `work` gives for the first source with which it does not fail; those that just failed come last."""
-        failures: list[tuple[Source, ModelError]] = []
-        with contextlib.ExitStack() as stack:
-            resting = []
-            for source in self._asked(target):
-                stack.callback(source.close)
-                if self._resting.why(source.label) is not None:
-                    resting.append(source)
-                    continue
-                try:
-                    return self._ask(source, work)
-                except ModelError as error:
-                    failures.append((source, error))
-            for source in resting:
-                try:
-                    return self._ask(source, work)
-                except ModelError as error:
-                    failures.append((source, error))
-        raise _all_failed(target, failures)
+        return self._round.first_that_can(target.name, self._make_sources(target), work)
 
     # Inside
 
@@ -253,7 +235,7 @@ class ModelEnsurer:
         target: Target,
         lock_timeout: float | None,
         on_progress: Callable[[Progress], None],
-        on_wait: Callable[[str], None],
+        on_wait: Callable[[str], None] | None,
         stop: threading.Event,
     ) -> None:
         with (
@@ -282,21 +264,6 @@ class ModelEnsurer:
                 raise _offline(target, status) from error
             raise
 
-    def _asked(self, target: Target) -> Iterator[Source]:
-        for source in self._make_sources(target):
-            if is_local(source) or not is_offline():
-                yield source
-
-    def _ask(self, source: Source, work: Callable[[Source], Result]) -> Result:
-        try:
-            result = work(source)
-        except ModelError as error:
-            if error.code not in _OF_THIS_MACHINE:
-                self._resting.failed(source.label, error)
-            raise
-        self._resting.worked(source.label)
-        return result
-
     def _bring(
         self, source: Source, target: Target, listing: Listing | None, right: Mapping[str, FileRecord], watch: Watch
     ) -> None:
@@ -316,7 +283,7 @@ class ModelEnsurer:
             places=self.places(target),
             spoilt=storage.spoilt(),
         )
-        if not right:
+        if not right and self.features.check_components:
             self._require_whole(target)
         complete = with_digests(listing, {**right, **fetched})
         if complete != listing:
@@ -357,11 +324,6 @@ class ModelEnsurer:
         return incomplete(target.name, target.folder, listing, missing, wrong, verified_at=at)
 
 
-def is_local(source: Source) -> bool:
-    """Whether it lies on this machine, or a drive of it, so that offline does not forbid it."""
-    return bool(getattr(source, "is_local", False))
-
-
 def _offline(target: Target, status: ModelStatus) -> ModelError:
     lacking = ", ".join((*status.missing, *status.corrupt)[:5]) or "all of it"
     return ModelError(
@@ -370,28 +332,4 @@ def _offline(target: Target, status: ModelStatus) -> ModelError:
         path=status.folder,
         reason=f"{lacking} would have to be fetched, and {' or '.join(OFFLINE_VARIABLES)} forbids that",
         fix="fetch it while there is a network: `wan models ensure`",
-    )
-
-
-def _all_failed(target: Target, failures: list[tuple[Source, ModelError]]) -> ModelError:
-    asked = [
-        (source, error) for source, error in failures if not is_local(source) or error.code is not ErrorCode.NOT_FOUND
-    ]
-    failures = asked or failures
-    if len(failures) == 1:
-        return failures[0][1]
-    if not failures:
-        return ModelError(
-            ErrorCode.NOT_FOUND,
-            f"{target.name} cannot be had",
-            reason="there is no source to ask",
-            fix="name a folder that has it in WAN_MODELS_LOCAL, or allow the network",
-        )
-    said = "; ".join(f"{source.label}: {error.code.value}, {error.reason}" for source, error in failures)
-    return ModelError(
-        ErrorCode.ALL_SOURCES_FAILED,
-        f"{target.name} cannot be had",
-        reason=said,
-        fix=failures[-1][1].fix,
-        context={"sources": [{"source": source.label, "code": error.code.value} for source, error in failures]},
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from wan_fixes.health.text import plain
 from wan_fixes.models.compatibility import CompatibilityCheck, WantedSettings, check_compatibility
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ModelError
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.layout import models_root
@@ -19,7 +19,7 @@ from wan_fixes.models.vram import spatial_multiple
 # OneTrainer's names of data types, as far as an estimate knows them.
 _PRECISIONS: Final = {"FLOAT_32": "fp32", "BFLOAT_16": "bf16", "FLOAT_16": "fp16", "FLOAT_8": "fp8"}
 
-logger = logging.getLogger(__name__)
+logger = model_logger(__name__)
 
 
 def warn_if_too_large(model_type: str, config: Mapping[str, Any]) -> None:

@@ -13,10 +13,13 @@ from typing import Any, Final
 
 import filelock
 
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import not_writable
 
 _LOOK_SECONDS: Final = 1.0
+
+logger = model_logger(__name__)
 
 
 class LockManager:
@@ -31,12 +34,14 @@ class LockManager:
 
     @contextlib.contextmanager
     def hold(
-        self, name: str, timeout: float | None = None, on_wait: Callable[[str], None] = lambda _: None
+        self, name: str, timeout: float | None = None, on_wait: Callable[[str], None] | None = None
     ) -> Iterator[None]:
         """Wait for the lock at most `timeout` seconds (None: for ever), and hold it until the end of the block.
 
-        `on_wait` is told each second who has it. Raises ModelError when the time is over.
+        `on_wait` is told each second who has it; without it that is logged once. Raises ModelError when the time is
+        over.
         """
+        on_wait = on_wait or _log_once(name)
         lock = filelock.FileLock(self._folder / f"{name}.lock")
         until = None if timeout is None else time.monotonic() + timeout
         try:
@@ -87,6 +92,17 @@ class LockManager:
 
     def _note(self, name: str) -> Path:
         return self._folder / f"{name}.holder.json"
+
+
+def _log_once(name: str) -> Callable[[str], None]:
+    said: set[str] = set()
+
+    def log(holder: str) -> None:
+        if not said:
+            said.add(holder)
+            logger.warning("waiting for %s, which works on %s", holder, name)
+
+    return log
 
 
 def _me() -> dict[str, Any]:

@@ -29,7 +29,7 @@ def ensure_all(
     at_once: int = 1,
     lock_timeout: float | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    on_wait: Callable[[str], None] = lambda _: None,
+    on_wait: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> list[Outcome]:
     """Ensure each of these models, `at_once` at a time; one that cannot be had does not keep the others waiting.

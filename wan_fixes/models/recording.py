@@ -44,8 +44,11 @@ class ModelRecorder:
     it cannot be opened, that is logged, and tried again with the next operation.
     """
 
-    def __init__(self, resolver: ModelResolver, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, resolver: ModelResolver, clock: Callable[[], float] = time.monotonic, *, is_on: bool = True
+    ) -> None:
         self._resolver = resolver
+        self._is_on = is_on
         self._clock = clock
         self._database: RunDatabase | None = None
         self._users = 0
@@ -71,7 +74,9 @@ class ModelRecorder:
                 operation.finished()
 
     def start_run(self, config: dict[str, Any]) -> Run | None:
-        """A run in the database, which is opened for it; None where that cannot be."""
+        """A run in the database, which is opened for it; None where that cannot be, or is switched off."""
+        if not self._is_on:
+            return None
         with self._lock:
             try:
                 database = self._database or RunDatabase(record_path(self._resolver))
