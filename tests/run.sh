@@ -61,6 +61,7 @@ echo "== pytest"
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 workers=(-n 2 --dist worksteal)
 markers=""
+[ "$full" = no ] || export WAN_FIXES_FULL=1  # what is slow is done more often too: tests/effort.py
 [ "$full" = yes ] || markers="$markers and not full"
 [ "$gpu" = yes ] || markers="$markers and not gpu"
 # On our own engine: the real MGDS has requirements that this environment lacks, and a run of its own below.

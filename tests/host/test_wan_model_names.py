@@ -26,7 +26,9 @@ def test_m19_a_base_model_that_is_named_is_fetched_and_trained(
         folder = tmp_path / "models" / "wan21" / "tiny@1.0.0-original"
         assert (folder / ".verified.json").is_file() and hub.bytes_served > 0
         with RunDatabase(run_database_path(tmp_path / "first" / "workspace")) as database:
-            said = [event.message for event in database.events(database.runs()[0].id) if event.kind == "status"]
+            events = database.events(database.runs()[0].id)
+            said = [event.message for event in events if event.kind == "status"]
+            assert [event.facts["seconds"] > 0 for event in events if event.kind == "model_loaded"] == [True]
         assert any(line.startswith("fetching tiny@1.0.0#original") for line in said)
 
         hub.requests.clear()

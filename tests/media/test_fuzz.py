@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from clips import write_clip
+from effort import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from painted import paint_frame, read_frame_number
@@ -109,7 +110,7 @@ def _are_the_planned(numbers: list[int | None], indices: tuple[int, ...]) -> boo
     return all(b > a if j > i else b == a for (a, b), (i, j) in steps)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(80, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(_SOURCES)), seed=st.integers(0, 2**32))
 def test_a_damaged_clip_is_rejected_or_delivers_its_frames(
     sources: dict[str, Path], tmp_path: Path, kind: str, seed: int

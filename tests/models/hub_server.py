@@ -330,8 +330,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             stop = start + length
             until = start + reset.value if reset else stop
+            view = memoryview(content)
             for at in range(start, min(until, stop), _CHUNK):
-                piece = content[at : min(at + _CHUNK, until, stop)]
+                piece = view[at : min(at + _CHUNK, until, stop)]
                 self.wfile.write(piece)
                 hub.count(path, len(piece))
                 if slow is not None:

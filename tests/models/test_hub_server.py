@@ -12,13 +12,6 @@ from .hub_server import Hub
 from .world import REPOSITORY, content_of, model_files
 
 
-@pytest.fixture(autouse=True)
-def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library reads the environment when it is imported."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-
-
 def test_the_real_client_lists_a_repository(hub: Hub) -> None:
     info = HfApi(endpoint=hub.address, token=False).model_info(REPOSITORY, files_metadata=True)
     assert info.sha == hub.repositories[REPOSITORY].head

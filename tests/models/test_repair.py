@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from effort import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ def test_m6_a_file_that_somebody_puts_right_again_needs_no_server(hub: Hub, tmp_
     assert (models.status("tiny").state, hub.requests) == (ModelState.COMPLETE, [])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(8, 60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
 def test_m6_whatever_is_spoilt_is_mended_for_no_more_than_its_parts(
     tmp_path_factory: pytest.TempPathFactory, seed: int

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
+from effort import times
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -199,16 +199,12 @@ class Models(RuleBasedStateMachine):
 
 
 Models.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=times(20, 400),
+    stateful_step_count=times(20, 40),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 TestModels = Models.TestCase
-
-
-@pytest.mark.full
-class TestManyModels(Models.TestCase):  # type: ignore[name-defined, misc]
-    settings = settings(
-        max_examples=400, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-    )
 
 
 def test_the_two_models_share_their_encoder() -> None:

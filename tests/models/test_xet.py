@@ -18,12 +18,6 @@ from .test_ensure import LARGE, whole
 from .world import content_of, ensurer
 
 
-@pytest.fixture(autouse=True)
-def client_as_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library reads the environment when it is imported."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-
-
 def xet_sources(hub: Hub, target: Target) -> list[XetStore]:
     return [XetStore(target.variant.hub, endpoint=hub.address, token="", retry=RetryPolicy(2, 0.001))]
 

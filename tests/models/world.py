@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -28,6 +29,7 @@ def memory_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+@functools.lru_cache(maxsize=512)
 def some_bytes(count: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(count)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from effort import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,7 +150,7 @@ class PathCollector(Collector):
         super().__init__([concept_over(folder)] * count, paths)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(80, 200), deadline=None)
 @given(plan=PLANS)
 def test_property_1_every_good_sample_is_trained_and_every_bad_one_is_named(contexts, plan):
     """Feature: wan-training-pipeline-fixes, Property 1: Pipeline Error Recovery
@@ -204,7 +205,7 @@ STRANGE = (
 SOUND = {str: "text", int: 3, tuple: (1, 64, 64), torch.Tensor: torch.ones(3), dict: {"a": None}}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(100, 300), deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(list(SOUND)), min_size=1, max_size=4),
     strange=st.dictionaries(st.tuples(st.integers(0, 3), st.integers(0, 4)), STRANGE, max_size=8),
@@ -257,7 +258,7 @@ def is_unfit(strange, number, index, kind):
     return not isinstance(value, kind) or problem_with(value) is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=times(80, 200), deadline=None)
 @given(
     schema=st.dictionaries(st.sampled_from("abcd"), st.sampled_from(list(SOUND)), min_size=1),
     changes=st.dictionaries(st.sampled_from("abcd"), STRANGE, max_size=2),
@@ -293,7 +294,7 @@ REQUESTS = [
 ERRORS = [ValueError("bad"), KeyError("x"), TypeError("odd"), IndexError(7), AttributeError("y")]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(100, 300), deadline=None)
 @given(
     value=STRANGE,
     error=st.none() | st.sampled_from(ERRORS),

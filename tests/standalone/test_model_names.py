@@ -21,7 +21,9 @@ def test_m19_a_model_that_is_named_is_fetched_once(workplace, tmp_path, monkeypa
         with RunDatabase(preset.run_database) as database:
             run = database.runs()[0]
             said = [event.message for event in database.events(run.id) if event.kind == "model_files"]
+            loaded = [event for event in database.events(run.id) if event.kind == "model_loaded"]
         assert said and said[-1].startswith("fetching tiny@1.0.0#original: ")
+        assert [event.facts["seconds"] > 0 for event in loaded] == [True]
         hub.requests.clear()
         assert train(preset, settings=Settings()).finished
         assert hub.requests == []

@@ -78,7 +78,8 @@ def _build(host: HostRun, began: float) -> BuildResult:
     host.emit("run_started", preset=str(preset.path), workspace=str(preset.workspace_dir), config=preset.to_dict())
     host.locate_model()
     host.before_model_load()
-    model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset), encoders_only=True)
+    with host.loading():
+        model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset), encoders_only=True)
     data = TrainingData(host, model, Placement(model, pick_device(preset)), Progress())
     epochs = epochs_until_all_variations(preset)
     host.emit("caching_started", latent_caching=True)

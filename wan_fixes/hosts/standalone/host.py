@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,14 @@ class HostRun:
             base_model=str(self.preset.base_model_name),
             config=self.preset.to_dict(),
         )
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """While the model is loaded: how long that took is recorded."""
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        self.run.event("model_loaded", "the model was loaded", path=str(self.preset.base_model_name), seconds=seconds)
 
     def remarks(self, status: str) -> tuple[SampleRemark, ...]:
         """What was recorded of files with this status: skipped, failed, or warning."""

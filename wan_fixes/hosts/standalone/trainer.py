@@ -129,7 +129,8 @@ class _Trainer:
         check_model_folder(preset.base_model_name, preset.variant)
         require_files(preset)
         self.host.before_model_load()
-        self.model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset))
+        with self.host.loading():
+            self.model = load_model(preset.base_model_name, preset.variant, dtypes=weight_dtypes(preset))
         self.placement = Placement(self.model, self.device)
 
     def _say_where(self, start: StartingPoint) -> None:

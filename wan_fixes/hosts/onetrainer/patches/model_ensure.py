@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,10 @@ def _look_before_loading(loader: Any) -> None:
 
     def load(model_type: Any, model_names: Any, *args: Any, **kwargs: Any) -> Any:
         before_loading(model_type, model_names)
-        return stock(model_type, model_names, *args, **kwargs)
+        start = time.monotonic()
+        result = stock(model_type, model_names, *args, **kwargs)
+        shielded(_note_loaded, str(model_names.base_model or ""), time.monotonic() - start)
+        return result
 
     loader.load = load
 
@@ -83,6 +87,14 @@ def _ask(plugins: Any, training: Any, model_type: Any, model_names: Any) -> None
         base_model=str(model_names.base_model or ""),
         config=config,
     )
+
+
+def _note_loaded(base_model: str, seconds: float) -> None:
+    from wan_fixes.hosts.onetrainer import training as trainings
+
+    training = trainings.current()
+    if training is not None:
+        training.note("model_loaded", "the model was loaded", path=base_model, seconds=seconds)
 
 
 def _apply_to_savers(module: ModuleType) -> None:
