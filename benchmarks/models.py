@@ -182,11 +182,12 @@ def measure_store(folder: Path, rounds: int, mib: int) -> dict[str, Any]:
 def measure_health(folder: Path, rounds: int, mib: int) -> dict[str, Any]:
     """`GET /health/models?dry_run=true` for three complete models, over loopback."""
     import httpx
-    from tests.service.world import running_service
+
+    from tests.service.server import running
 
     with served(1) as address:
         models = fill(folder / "healthy", several(3), address)
-    with running_service(models) as (url, _), httpx.Client(base_url=url, trust_env=False) as client:
+    with running(models) as url, httpx.Client(base_url=url, trust_env=False) as client:
         found = []
         for _ in range(STATUS_CALLS):
             found.append(timed(lambda: client.get("/health/models", params={"dry_run": "true"}).raise_for_status()))
