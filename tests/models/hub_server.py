@@ -246,7 +246,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             fault = hub.take_fault(self.path, "listing")
             if fault is not None:
                 siblings = fault.value(siblings)
-            body = json.dumps({"id": name, "modelId": name, "sha": commit, "siblings": siblings, "tags": []}).encode()
+            renamed = hub.take_fault(self.path, "listing revision")
+            sha = commit if renamed is None else renamed.value
+            if isinstance(sha, str):
+                hub.repositories[name].commits.setdefault(sha, files)
+            body = json.dumps({"id": name, "modelId": name, "sha": sha, "siblings": siblings, "tags": []}).encode()
             self._send(200, body, {"Content-Type": "application/json"}, with_body=with_body)
 
         def _tree(self, with_body: bool, name: str, revision: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -161,6 +162,56 @@ def test_m9_a_quota_is_kept_before_anything_is_fetched(
         ensurer(tmp_path, hub).ensure("tiny")
     assert caught.value.code is ErrorCode.INVALID_CONFIG
     monkeypatch.setenv("WAN_MODELS_QUOTA", "1 GB")
+    assert content_of(ensurer(tmp_path, hub).ensure("tiny")) == whole()
+
+
+def test_m8_a_shard_that_a_source_lacks_is_named_also_where_something_lies_there(hub: Hub, tmp_path: Path) -> None:
+    index = (
+        b'{"weight_map": {"a": "diffusion_pytorch_model-1.safetensors", "b": "diffusion_pytorch_model-2.safetensors"}}'
+    )
+    files = hub.repositories[REPOSITORY].files
+    del files[LARGE]
+    files["transformer/diffusion_pytorch_model.safetensors.index.json"] = index
+    files["transformer/diffusion_pytorch_model-1.safetensors"] = some_bytes(PART, 6)
+    models = ensurer(tmp_path, hub)
+    config = models.target("tiny").folder / "vae" / "config.json"
+    config.parent.mkdir(parents=True)
+    config.write_bytes(b"{}")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="diffusion_pytorch_model-2") as caught:
+            models.ensure("tiny")
+        assert caught.value.code is ErrorCode.MISSING_FILES
+        assert models.status("tiny").state is ModelState.PARTIAL
+    files["transformer/diffusion_pytorch_model-2.safetensors"] = some_bytes(PART, 7)
+    models.ensure("tiny")
+    assert models.status("tiny").state is ModelState.COMPLETE
+
+
+def test_m5_a_file_that_is_changed_while_others_are_fetched_is_not_taken_for_right(hub: Hub, tmp_path: Path) -> None:
+    models = ensurer(tmp_path, hub)
+    folder = models.ensure("tiny")
+    (folder / LARGE).unlink()
+    vae = folder / "vae/diffusion_pytorch_model.safetensors"
+    size = vae.stat().st_size
+    hub.at_bytes = hub.bytes_served + 1, lambda: vae.write_bytes(bytes(size))
+    with pytest.raises(ModelError, match="changed while") as caught:
+        models.ensure("tiny")
+    assert caught.value.code is ErrorCode.CHECKSUM_FAIL
+    assert models.status("tiny").state is not ModelState.COMPLETE
+    assert content_of(models.ensure("tiny")) == whole()
+
+
+@pytest.mark.parametrize("content", [b"spoilt", b"", b"0" * 32 + b"\n{}"])
+def test_m1_pins_that_cannot_be_read_are_not_written_over(hub: Hub, tmp_path: Path, content: bytes) -> None:
+    models = ensurer(tmp_path, hub)
+    models.resolver.lock_file.write_bytes(content)
+    with pytest.raises(ModelError, match="not written over"):
+        models.ensure("tiny")
+    assert models.resolver.lock_file.read_bytes() == content
+
+
+def test_m8_files_that_are_no_part_of_the_model_may_be_called_anything(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories[REPOSITORY].files["assets/prompt: a cat.txt"] = b"for people"
     assert content_of(ensurer(tmp_path, hub).ensure("tiny")) == whole()
 
 

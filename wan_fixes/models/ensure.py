@@ -255,7 +255,7 @@ class ModelEnsurer:
             self.lock_file.check_open(target.name)
         right = {} if listing is None else storage.right_files(listing)
         if listing is not None and right.keys() >= {file.path for file in listing.files}:
-            storage.publish(listing, {}, right, watch.on_progress)
+            storage.publish(listing, {}, right, watch.on_progress, self._check_of(target))
             return
         try:
             self.from_first_source(target, lambda source: self._bring(source, target, listing, right, watch))
@@ -267,7 +267,7 @@ class ModelEnsurer:
     def _bring(
         self, source: Source, target: Target, listing: Listing | None, right: Mapping[str, FileRecord], watch: Watch
     ) -> None:
-        storage = self.storage(target)
+        storage, is_first = self.storage(target), listing is None
         if listing is None:
             listing = self._first_listing(target, source)
             right = storage.right_files(listing)
@@ -283,24 +283,25 @@ class ModelEnsurer:
             places=self.places(target),
             spoilt=storage.spoilt(),
         )
-        if not right and self.features.check_components:
-            self._require_whole(target)
         complete = with_digests(listing, {**right, **fetched})
         if complete != listing:
             self.pin_listing(target, complete)
-        storage.publish(complete, fetched, right, watch.on_progress)
+        try:
+            storage.publish(complete, fetched, right, watch.on_progress, self._check_of(target))
+        except ModelError as error:
+            if is_first and error.code is ErrorCode.MISSING_FILES:
+                self.lock_file.forget(target.name)  # what the source has is no whole model
+            raise
 
     def _first_listing(self, target: Target, source: Source) -> Listing:
         """What a source says that the model consists of, which holds from now on."""
         return self.pin_listing(target, agreed(target.variant, files_of_model(target.spec, source.listing())))
 
-    def _require_whole(self, target: Target) -> None:
-        """Raise ModelError where what a source has is no whole model: then it is not pinned either."""
-        try:
-            require_components(target.partial, target.spec)
-        except ModelError:
-            self.lock_file.forget(target.name)
-            raise
+    def _check_of(self, target: Target) -> Callable[[Path], None]:
+        """What a folder must pass before it counts as the model."""
+        if not self.features.check_components:
+            return lambda _: None
+        return lambda folder: require_components(folder, target.spec)
 
     def _settle(self, name: ModelName, swap: Swap) -> None:
         self.lock_file.put(name, swap.listing)

@@ -151,7 +151,7 @@ class ModelStatus:
 def look_at(name: ModelName, folder: Path, partial: Path, listing: Listing | None) -> ModelStatus:
     """The state of a model in `folder`, or on its way there in `partial`. `listing` is what it should be, if known."""
     verified = Verified.read(folder)
-    if verified is not None and (listing is None or _is_of(verified, listing)):
+    if verified is not None and verified.name == str(name) and (listing is None or _is_of(verified, listing)):
         return _of_verified(name, folder, verified)
     if folder.is_dir():
         return _of_unverified(name, folder, listing)

@@ -16,6 +16,7 @@ INDEX_NAME: Final = "model_index.json"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _GIT_ID: Final = re.compile(r"[0-9a-f]{40}")
 _LARGEST_FILE: Final = 1 << 44
+_LONGEST_REVISION: Final = 200
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Listing:
 
 
 def check_listing(listing: Listing) -> None:
-    """Raise ModelError unless every file can be stored and its size and digests are such."""
+    """Raise ModelError unless every file can be stored, its size and digests are such, and the revision is a text."""
+    revision = listing.revision
+    if not isinstance(revision, str) or not revision.isprintable() or not 0 < len(revision) <= _LONGEST_REVISION:
+        raise _bad_reply(listing.source, f"its revision is none: {ascii(revision)[:80]}")
     check_paths((file.path for file in listing.files), listing.source)
     for file in listing.files:
         is_size = type(file.size) is int and 0 <= file.size <= _LARGEST_FILE
@@ -105,7 +109,7 @@ def files_of_model(spec: ModelSpec, listing: Listing) -> Listing:
     """Those that the model needs: of its components, and the index beside them.
 
     Pictures and pages for people, and whatever can run code, are left out. Raises ModelError naming a component that
-    the source does not have.
+    the source does not have, and for what is listed and cannot be stored.
     """
     needed = [
         file
@@ -124,7 +128,9 @@ def files_of_model(spec: ModelSpec, listing: Listing) -> Listing:
             fix="check the repository and revision in the manifest",
             context={"missing": missing},
         )
-    return replace(listing, files=tuple(needed))
+    selected = replace(listing, files=tuple(needed))
+    check_listing(selected)
+    return selected
 
 
 def is_fetched(path: str) -> bool:

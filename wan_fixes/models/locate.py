@@ -70,12 +70,12 @@ def named_model(text: str, model_type: str) -> NamedModel | None:
 
 
 def _by_repository(text: str, model_type: str, manifest: Manifest) -> NamedModel | None:
-    is_path = Path(text).parent.is_dir() or text.lower().endswith(_FILE_SUFFIXES)
-    if is_path or not _REPOSITORY.fullmatch(text) or ".." in text:
-        return None
     known = manifest.find_repository(text)
     if known is not None:
         return NamedModel(*known, manifest)
+    is_path = Path(text).parent.is_dir() or text.lower().endswith(_FILE_SUFFIXES)
+    if is_path or not _REPOSITORY.fullmatch(text) or ".." in text:
+        return None
     alike = next((spec for spec in manifest.models.values() if spec.model_type == model_type), None)
     if alike is None:
         return None
@@ -137,10 +137,11 @@ def locate_model(model_type: str, base_model: str, say: Callable[[str], None]) -
             say(f"fetching {progress.name}: {size_text(progress.done)} of {size_text(progress.total)}")
 
     ensurer = named.ensurer()
-    ensurer.usage.use(ensurer.target(named.name).name)
-    folder = ensurer.ensure(
+    ensurer.ensure(  # a revision that waits until nobody uses the model takes its place here
         named.name,
         on_progress=came,
         on_wait=lambda holder: say(f"waiting for {holder}, which fetches {base_model.strip()}"),
+        is_opened=False,
     )
-    return str(folder)
+    ensurer.usage.use(ensurer.target(named.name).name)
+    return str(ensurer.ensure(named.name, on_progress=came))  # it asks no server, unless gc has just come between

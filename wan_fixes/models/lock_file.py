@@ -29,19 +29,19 @@ class LockFile:
     def __init__(self, path: Path, locks: LockManager) -> None:
         self.path = path
         self._locks = locks
+        # What was read last, as long as the file and the keys are the same: each `status` asks.
+        self._read: tuple[object, dict[str, object], dict[str, Listing | None]] | None = None
 
     def get(self, name: ModelName) -> Listing | None:
         """What is pinned of a model, or None.
 
         Raises ModelError (SIGNATURE_FAIL) where a key is configured and the file is not signed with it.
         """
-        entry = self._entries().get(str(name))
-        if entry is None:
-            return None
-        try:
-            return Listing.from_json(entry)
-        except ModelError:
-            return None
+        entries, listings = self._known()
+        key = str(name)
+        if key not in listings:
+            listings[key] = _listing_of(entries.get(key))
+        return listings[key]
 
     def put(self, name: ModelName, listing: Listing) -> None:
         """Pin a model to this, as it was found. Raises ModelError where it cannot be written, and as `check_open`."""
@@ -81,11 +81,36 @@ class LockFile:
 
     def _write(self, listings: Mapping[ModelName, Listing], kept: Callable[[], dict[str, object]]) -> None:
         with self._locks.hold("models.lock", timeout=30.0):
+            self._require_sound()
             entries = kept() | {str(name): listing.as_json() for name, listing in listings.items()}
             write_json(self.path, {"format": _FORMAT, "models": entries})
 
+    def _require_sound(self) -> None:
+        """Raise ModelError where there is a file that would be lost by writing it anew."""
+        content = read_json(self.path)
+        if self.path.exists() and (not isinstance(content, dict) or content.get("format") != _FORMAT):
+            raise ModelError(
+                ErrorCode.NOT_WRITABLE,
+                "the pins of models cannot be read, and are not written over",
+                path=self.path,
+                reason="the file is spoilt, or of a later wan-fixes",
+                fix="put back a copy of it; or move it away, and what the sources say next is pinned anew",
+            )
+
     def _entries(self) -> dict[str, object]:
-        return _models_of(self._signed() if trusted_keys() else read_json(self.path))
+        return self._known()[0]
+
+    def _known(self) -> tuple[dict[str, object], dict[str, Listing | None]]:
+        """The entries, and what they were found to mean."""
+        keys = trusted_keys()
+        try:
+            state = self.path.stat()
+            now: object = (state.st_mtime_ns, state.st_size, state.st_ino, keys)
+        except OSError:
+            now = (None, keys)
+        if self._read is None or self._read[0] != now:
+            self._read = now, _models_of(self._signed() if keys else read_json(self.path)), {}
+        return self._read[1], self._read[2]
 
     def _signed(self) -> Any:
         """The content, from the very bytes that were found to be signed."""
@@ -106,6 +131,13 @@ class LockFile:
             return json.loads(data.partition(b"\n")[2])
         except (ValueError, RecursionError):
             return None
+
+
+def _listing_of(entry: object) -> Listing | None:
+    try:
+        return None if entry is None else Listing.from_json(entry)
+    except ModelError:
+        return None
 
 
 def pins_of(path: Path) -> dict[str, Listing] | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import REMOVING_NAME, VERIFIED_NAME, Verified
 from wan_fixes.models.layout import no_space, not_writable
 from wan_fixes.models.listing import Listing
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.records import FileRecord
-from wan_fixes.store.atomic import FULL
+from wan_fixes.store.atomic import FULL, replace_patiently
 
 
 def publish(
@@ -23,19 +23,33 @@ def publish(
     folder: Path,
     fetched: Mapping[str, FileRecord],
     right: Mapping[str, FileRecord],
+    check: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """Move the `fetched` files to `folder`, where those that are `right` already stay, and write down all of them.
 
-    Raises ModelError. The folder counts as complete when this returns, and never before.
+    `check` looks at the folder with all of them, and raises what speaks against it. Raises ModelError. The folder
+    counts as complete when this returns, and never before.
     """
     with disk_errors(folder):
+        is_new = not folder.exists()
+        if is_new:
+            check(partial)
         if fetched:
             _move(partial, folder, fetched)
-        files = {
-            path: replace(record, mtime_ns=(folder / path).stat().st_mtime_ns)
-            for path, record in {**right, **fetched}.items()
-        }
+        if not is_new:
+            (folder / VERIFIED_NAME).unlink(missing_ok=True)
+            check(folder)
         (folder / REMOVING_NAME).unlink(missing_ok=True)
+    files = {**right, **fetched}
+    for path, record in files.items():
+        if not record.is_as(folder / path):
+            raise ModelError(
+                ErrorCode.CHECKSUM_FAIL,
+                "a file was changed while others were fetched",
+                path=folder / path,
+                reason="its size or time is another than when its digest was taken",
+                fix="run it again: it is looked at anew",
+            )
     Verified.now(name, listing, files).write(folder)
 
 
@@ -44,12 +58,12 @@ def _move(partial: Path, folder: Path, fetched: Mapping[str, FileRecord]) -> Non
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
         keep_only(partial, fetched)
-        partial.replace(folder)
+        replace_patiently(partial, folder)
         return
     for path in fetched:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        (partial / path).replace(target)
+        replace_patiently(partial / path, target)
     shutil.rmtree(partial)
 
 

@@ -10,14 +10,15 @@ from wan_fixes.models.fetching import Progress
 from wan_fixes.models.installed import ModelStatus, Verified, look_at
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.listing import Listing
-from wan_fixes.models.publishing import publish
+from wan_fixes.models.publishing import disk_errors, publish
 from wan_fixes.models.records import FileRecord
-from wan_fixes.models.sealed_model import SealedModel
-from wan_fixes.models.sealing import encryption_key
+from wan_fixes.models.sealed_model import SEALED_NAME, SealedModel, read_seals
+from wan_fixes.models.sealing import SUFFIX, encryption_key
 from wan_fixes.models.target import Target
 from wan_fixes.models.verifying import right_files
 
 OnProgress = Callable[[Progress], None]
+Check = Callable[[Path], None]
 
 
 class Storage(Protocol):
@@ -41,8 +42,12 @@ class Storage(Protocol):
         fetched: Mapping[str, FileRecord],
         right: Mapping[str, FileRecord],
         on_progress: OnProgress,
+        check: Check,
     ) -> None:
-        """Let what was fetched take the model's place, beside the files that are right."""
+        """Let what was fetched take the model's place, beside the files that are right.
+
+        `check` looks at a folder with all of them before that counts, and raises what speaks against it.
+        """
 
     def open(self, listing: Listing | None, margin: int, on_progress: OnProgress) -> Path:
         """A folder to load the model from."""
@@ -77,9 +82,11 @@ class PlainStorage:
         fetched: Mapping[str, FileRecord],
         right: Mapping[str, FileRecord],
         on_progress: OnProgress,  # noqa: ARG002 - it takes no time
+        check: Check,
     ) -> None:
         """See `Storage`."""
-        publish(self._target.name, listing, self._target.partial, self._target.folder, fetched, right)
+        publish(self._target.name, listing, self._target.partial, self._target.folder, fetched, right, check)
+        remove_seals(self._target.folder)  # of a time when the model was sensitive
 
     def open(self, listing: Listing | None, margin: int, on_progress: OnProgress) -> Path:  # noqa: ARG002
         """See `Storage`."""
@@ -90,7 +97,7 @@ class SealedStorage:
     """Encrypted."""
 
     def __init__(self, target: Target, resolver: ModelResolver, part_bytes: int) -> None:
-        self._folder = target.folder
+        self._folder, self._partial = target.folder, target.partial
         self._model = SealedModel(target, resolver, part_bytes)
 
     def look(self, listing: Listing | None) -> ModelStatus:
@@ -114,15 +121,28 @@ class SealedStorage:
         self,
         listing: Listing,
         fetched: Mapping[str, FileRecord],
-        right: Mapping[str, FileRecord],  # noqa: ARG002 - looked for again
+        right: Mapping[str, FileRecord],
         on_progress: OnProgress,
+        check: Check,
     ) -> None:
-        """See `Storage`."""
+        """See `Storage`. What is sealed already is not looked at again."""
+        if not right:
+            check(self._partial)
         self._model.publish(listing, fetched, encryption_key(), on_progress)
 
     def open(self, listing: Listing | None, margin: int, on_progress: OnProgress) -> Path:
         """See `Storage`."""
         return self._model.open(listing, encryption_key(), margin=margin, on_progress=on_progress)
+
+
+def remove_seals(folder: Path) -> None:
+    """Delete the encrypted files of a model that lies there as it was fetched. Raises ModelError."""
+    seals = read_seals(folder)
+    with disk_errors(folder):
+        for path in seals:
+            (folder / f"{path}{SUFFIX}").unlink(missing_ok=True)
+        if seals:
+            (folder / SEALED_NAME).unlink()
 
 
 def storage_of(target: Target, resolver: ModelResolver, part_bytes: int) -> Storage:

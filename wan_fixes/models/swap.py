@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.history import Change
+from wan_fixes.models.installed import VERIFIED_NAME, Verified
 from wan_fixes.models.json_file import read_json, write_json
 from wan_fixes.models.layout import ModelResolver
 from wan_fixes.models.listing import Listing
-from wan_fixes.models.names import ModelName
+from wan_fixes.models.names import ModelName, problem_with_path
 from wan_fixes.models.publishing import disk_errors
+from wan_fixes.store.atomic import replace_patiently
 
 _FORMAT: Final = 1
 
@@ -66,6 +68,8 @@ class Swap:
                 return None
             listing, change = Listing.from_json(content["listing"]), Change.from_json(content["change"])
             places = str(content["aside"]), str(content["new"])
+            if any(problem_with_path(place) for place in places if place):
+                return None
             return cls(listing, change, *places, waits=content["waits"] is True)
         except (KeyError, TypeError, ValueError, ModelError):
             return None
@@ -129,11 +133,11 @@ class Swapper:
         if swap is not None:
             new = self._resolver.root / swap.new
             with disk_errors(folder):
-                if new.is_dir():
+                if _is_of(new, swap.listing):
                     self._put_aside(name, folder, swap)
                     folder.parent.mkdir(parents=True, exist_ok=True)
-                    new.replace(folder)
-            if folder.is_dir():
+                    replace_patiently(new, folder)
+            if _is_of(folder, swap.listing):
                 self._settle(name, swap)
         with disk_errors(note):
             note.unlink()
@@ -143,13 +147,25 @@ class Swapper:
         aside = self._resolver.root / swap.aside if swap.aside else self._gone(name)
         if not folder.exists():
             return
-        if aside.exists():  # of an earlier time that this revision was left
+        if (aside / VERIFIED_NAME).exists():  # of an earlier time that this revision was left
             shutil.rmtree(aside)
         aside.parent.mkdir(parents=True, exist_ok=True)
-        folder.replace(aside)
+        replace_patiently(folder, aside)
+        (aside / VERIFIED_NAME).touch()  # from now on it is an old one
+
+    def give_up(self, name: ModelName) -> None:
+        """Forget what waits: the model stays as it is."""
+        with disk_errors(self._note(name)):
+            self._note(name).unlink(missing_ok=True)
 
     def _gone(self, name: ModelName) -> Path:
         return self._resolver.temporary / f"{name.folder_name}.gone"
 
     def _note(self, name: ModelName) -> Path:
         return self._resolver.state / "swaps" / f"{name.folder_name}.json"
+
+
+def _is_of(folder: Path, listing: Listing) -> bool:
+    """Whether the model in a folder is whole in that revision, by its record."""
+    verified = Verified.read(folder)
+    return verified is not None and verified.revision == listing.revision

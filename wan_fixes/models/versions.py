@@ -14,12 +14,14 @@ from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import Progress, Watch, fetch_files
 from wan_fixes.models.history import Action, Change
-from wan_fixes.models.installed import ModelState, Verified
+from wan_fixes.models.installed import VERIFIED_NAME, ModelState, Verified
 from wan_fixes.models.linking import share
 from wan_fixes.models.listing import Listing, files_of_model
 from wan_fixes.models.manifest import version_key
 from wan_fixes.models.publishing import disk_errors, keep_only
+from wan_fixes.models.quota import check_quota
 from wan_fixes.models.records import FileRecord
+from wan_fixes.models.sources.asking import is_local
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.swap import Swap
 from wan_fixes.models.target import Target, refuse_sensitive
@@ -107,6 +109,8 @@ class ModelVersions:
         ):
             watch = Watch(on_progress, stop or threading.Event(), operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
+            if strategy is not MigrationStrategy.PARALLEL:
+                self._refuse_in_use(target)
             before = self._installed(target)
 
             def move(source: Source) -> Change | None:
@@ -138,12 +142,12 @@ class ModelVersions:
             operation.begin()
             watch = Watch(on_progress, stop or threading.Event(), operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
+            self._refuse_in_use(target)
             now = self._installed(target)
             wanted = self._earlier(target, now, revision)
             kept = self._ensurer.resolver.old_version_folder(target.name, wanted.revision)
             right = self._right_of_kept(target, kept, wanted, watch)
             if right.keys() >= {file.path for file in wanted.files}:
-                self._refuse_in_use(target)
                 change = Change.now("rollback", now, wanted, self._same(target, wanted))
                 self._swap(target, wanted, change, kept, keep_old=True)
                 return change
@@ -186,6 +190,8 @@ class ModelVersions:
         self, target: Target, before: Listing, source: Source
     ) -> tuple[UpdateInfo, Listing, dict[str, FileRecord]]:
         """What the latest revision of a source changes, what it consists of, and the files that stay."""
+        if is_local(source):
+            raise _knows_no_later(source)
         after = files_of_model(target.spec, source.listing(LATEST))
         right = self._ensurer.right_files(target.folder, after)
         gone = {file.path for file in before.files} - {file.path for file in after.files}
@@ -215,9 +221,11 @@ class ModelVersions:
         log: tuple[str, ...],
     ) -> Change:
         """Make the new revision beside the old one, and let it take its place."""
-        if strategy is not MigrationStrategy.PARALLEL:
-            self._refuse_in_use(target)
         new = self._ensurer.resolver.next_folder(target.name)
+        check_quota(self._ensurer.resolver.root, sum(file.size for file in after.files if file.path not in right))
+        with disk_errors(new):
+            (new / VERIFIED_NAME).unlink(missing_ok=True)  # what waited there counts no longer
+        self._ensurer.swapper.give_up(target.name)
         with disk_errors(new, sum(record.size for record in right.values())):
             carried = _carry(right, target.folder, new)
         places = self._ensurer.places(target)
@@ -293,6 +301,16 @@ def _carry(right: Mapping[str, FileRecord], folder: Path, new: Path) -> dict[str
             shutil.copy2(folder / path, target)
         carried[path] = replace(record, mtime_ns=target.stat().st_mtime_ns)
     return carried
+
+
+def _knows_no_later(source: Source) -> ModelError:
+    return ModelError(
+        ErrorCode.NOT_FOUND,
+        "this place does not say what is the latest",
+        path=source.label,
+        reason="it has what was put there at some time",
+        fix="ask where there is a network",
+    )
 
 
 def _log_of(source: Source, since: str, until: str) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def write_atomic(
             state = _write(temporary, parts)
             if check is not None:
                 check(temporary)
-            _replace(temporary, target)
+            replace_patiently(temporary, target)
         except BaseException:  # Ctrl-C too must not leave half a file
             temporary.unlink(missing_ok=True)
             raise
@@ -145,8 +145,12 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> os.stat_result:
     return path.stat()  # after closing, when Windows has settled the time
 
 
-def _replace(source: Path, target: Path) -> None:
-    # Windows refuses to replace a file that somebody has open; readers are quick, so try again for a moment.
+def replace_patiently(source: Path, target: Path) -> None:
+    """Rename a file or folder, in place of a file of that name. Raises OSError.
+
+    Windows refuses while somebody has it open; readers and virus scanners are quick, so that is tried again for a
+    moment.
+    """
     for pause in (0.01, 0.05, 0.25, 1.0):
         try:
             source.replace(target)

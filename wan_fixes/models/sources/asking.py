@@ -16,7 +16,15 @@ Result = TypeVar("Result")
 
 # What no other source can help with.
 _OF_THIS_MACHINE: Final = frozenset(
-    {ErrorCode.NO_SPACE, ErrorCode.NOT_WRITABLE, ErrorCode.UNSAFE_PATH, ErrorCode.STOPPED, ErrorCode.SIGNATURE_FAIL}
+    {
+        ErrorCode.NO_SPACE,
+        ErrorCode.NOT_WRITABLE,
+        ErrorCode.LOCK_TIMEOUT,
+        ErrorCode.IN_USE,
+        ErrorCode.STOPPED,
+        ErrorCode.SIGNATURE_FAIL,
+        ErrorCode.NO_KEY,
+    }
 )
 
 logger = model_logger(__name__)
