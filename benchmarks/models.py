@@ -23,11 +23,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.models.world import REPOSITORY, manifest_of
 from wan_fixes.models import ModelEnsurer, ModelResolver, ModelState
+from wan_fixes.models.installed import Verified
 from wan_fixes.models.manifest import Manifest
 
 ROUNDS = 5
@@ -170,9 +172,14 @@ def measure_store(folder: Path, rounds: int, mib: int) -> dict[str, Any]:
         first = fill(root, manifest_of(), address)
     original = first.target("tiny").folder
     models = ModelEnsurer(manifest, ModelResolver(root))
-    for spec in manifest.models.values():
-        shutil.copytree(original, models.target(spec.model_id).folder, copy_function=os.link)
+    pinned, verified = first.known_listing(first.target("tiny")), Verified.read(original)
+    assert pinned is not None and verified is not None
     names = [spec.model_id for spec in manifest.models.values()]
+    targets = [models.target(name) for name in names]
+    for target in targets:
+        shutil.copytree(original, target.folder, copy_function=os.link)
+        replace(verified, name=str(target.name)).write(target.folder)
+    models.lock_file.pin({target.name: pinned for target in targets})
     opening = [timed(lambda: ModelEnsurer(manifest, ModelResolver(root))) for _ in range(rounds)]
     looking = [timed(lambda: [models.status(name) for name in names]) for _ in range(rounds)]
     assert models.status(names[-1]).state is ModelState.COMPLETE

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import snapshot_download
 
-from wan_fixes.models.adopt import Migration
+from wan_fixes.models.adopt import Migration, Undone
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.gc import GcPolicy, ModelGc
 from wan_fixes.models.installed import ModelState
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole
 from .test_nearby import write_model
-from .world import PART, REPOSITORY, content_of, ensurer
+from .world import PART, REPOSITORY, content_of, ensurer, manifest_of, memory_folder, model_files
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_m16_a_folder_is_taken_over_without_copying_and_stays_as_it_is(
     assert (folder / LARGE).samefile(mine / LARGE)
     assert models.status("tiny").state is ModelState.COMPLETE
     assert (hub.bytes_served, tree(mine)) == (0, before)
-    assert migration.undo("tiny") == mine
+    assert migration.undo("tiny") == Undone(mine, ())
     assert models.status("tiny").state is ModelState.NOT_PRESENT and not folder.exists()
     assert tree(mine) == before
 
@@ -116,7 +121,7 @@ def test_m16_a_folder_that_lacks_a_component_is_not_taken_over(
     for path in mine.glob("vae/*"):
         path.unlink()
     migration = Migration(models)
-    with pytest.raises(ModelError, match="needs vae") as caught:
+    with pytest.raises(ModelError, match="vae") as caught:
         migration.adopt(migration.find(mine)[0])
     assert caught.value.code is ErrorCode.MISSING_FILES
     assert models.status("tiny").state is ModelState.NOT_PRESENT
@@ -126,4 +131,130 @@ def test_m16_what_was_fetched_is_not_undone(hub: Hub, models: ModelEnsurer) -> N
     models.ensure("tiny")
     with pytest.raises(ModelError, match="was not taken over"):
         Migration(models).undo("tiny")
+    assert content_of(models.target("tiny").folder) == whole()
+
+
+def test_m16_a_folder_that_lacks_a_shard_is_not_taken_over_where_no_server_answers(
+    hub: Hub, tmp_path: Path, models: ModelEnsurer
+) -> None:
+    mine = write_model(tmp_path / "Tiny-Diffusers")
+    shards = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (mine / LARGE).rename(mine / "transformer" / shards[0])
+    index = {"weight_map": dict(zip("ab", shards, strict=True))}
+    (mine / "transformer/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    hub.fail("status", "/api/", 100, (500, {}))
+    migration = Migration(models)
+    with pytest.raises(ModelError, match=shards[1]) as caught:
+        migration.adopt(migration.find(mine)[0])
+    assert caught.value.code is ErrorCode.MISSING_FILES
+    assert models.status("tiny").state is ModelState.NOT_PRESENT
+    assert models.known_listing(models.target("tiny")) is None
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_m9_a_folder_with_another_file_than_the_manifest_names_is_not_taken_over(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: str
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_OFFLINE", offline)
+    named = [f'{{ path = "{path}" }}' for path in whole() if path != LARGE]
+    named.append(f'{{ path = "{LARGE}", sha256 = "{"a" * 64}" }}')
+    models = ensurer(tmp_path / "models", hub, manifest_of(files=f"files = [{', '.join(named)}]"))
+    mine = write_model(tmp_path / "Tiny-Diffusers")
+    migration = Migration(models)
+    with pytest.raises(ModelError, match=LARGE) as caught:
+        migration.adopt(migration.find(mine)[0])
+    assert caught.value.code is ErrorCode.CHECKSUM_FAIL
+    assert models.status("tiny").state is ModelState.NOT_PRESENT
+
+
+def test_m16_what_was_taken_over_in_part_is_undone(tmp_path: Path, models: ModelEnsurer) -> None:
+    mine = write_model(tmp_path / "Tiny-Diffusers")
+    (mine / LARGE).unlink()
+    before = tree(mine)
+    migration = Migration(models)
+    assert migration.adopt(migration.find(mine)[0]).missing == (LARGE,)
+    assert migration.undo("tiny") == Undone(mine, ())
+    assert not models.target("tiny").partial.exists() and tree(mine) == before
+
+
+def test_m16_undoing_leaves_what_was_fetched(tmp_path: Path, models: ModelEnsurer) -> None:
+    mine = write_model(tmp_path / "Tiny-Diffusers")
+    (mine / LARGE).unlink()
+    before = tree(mine)
+    migration = Migration(models)
+    migration.adopt(migration.find(mine)[0])
+    folder = models.ensure("tiny")
+    assert migration.undo("tiny") == Undone(mine, (LARGE,))
+    assert content_of(folder) == {LARGE: model_files()[LARGE]} and tree(mine) == before
+    assert models.status("tiny").state is ModelState.PARTIAL
+    assert content_of(models.ensure("tiny")) == whole()
+
+
+def test_m16_undoing_leaves_a_model_that_was_fetched_since(hub: Hub, tmp_path: Path, models: ModelEnsurer) -> None:
+    mine = write_model(tmp_path / "Tiny-Diffusers")
+    migration = Migration(models)
+    migration.adopt(migration.find(mine)[0])
+    gc = ModelGc(models)
+    gc.collect(gc.plan(GcPolicy(max_age_days=-1.0)))
+    assert models.status("tiny").state is ModelState.NOT_PRESENT
+    folder = models.ensure("tiny")
+    assert set(migration.undo("tiny").left) == set(whole())
+    assert content_of(folder) == whole() == content_of(mine)
+    assert models.status("tiny").state is ModelState.COMPLETE
+
+
+def test_m16_undoing_forgets_a_pin_to_the_folder(
+    hub: Hub, tmp_path: Path, models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = write_model(tmp_path / "Tiny-Diffusers", **{LARGE: bytes(10 * PART)})
+    monkeypatch.setenv("WAN_MODELS_OFFLINE", "1")
+    migration = Migration(models)
+    migration.adopt(migration.find(mine)[0])
+    monkeypatch.delenv("WAN_MODELS_OFFLINE")
+    assert models.lock("tiny").source == f"folder:{mine}"
+    migration.undo("tiny")
+    assert content_of(models.ensure("tiny")) == whole()
+
+
+def test_m16_a_folder_that_is_named_relative_to_the_current_one_is_linked_from_another_drive(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = memory_folder()
+    if elsewhere is None or Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is one file system only")
+    models = ensurer(Path(elsewhere) / f"wan-fixes-{os.getpid()}", hub)
+    cache = tmp_path / "hub"
+    revision = hub.repositories[REPOSITORY].head
+    snapshot_download(REPOSITORY, revision=revision, endpoint=hub.address, cache_dir=cache, token=False)
+    before = tree(cache)
+    monkeypatch.chdir(tmp_path)
+    migration = Migration(models)
+    try:
+        assert migration.adopt(migration.find(Path("hub"))[0]).is_complete
+        assert content_of(models.target("tiny").folder) == whole()
+        undone = migration.undo("tiny")
+        assert undone == Undone(cache / "models--Wan-AI--Tiny-Diffusers", ()) and tree(cache) == before
+        assert models.status("tiny").state is ModelState.NOT_PRESENT
+    finally:
+        shutil.rmtree(models.resolver.root)
+
+
+def test_m19_a_file_of_the_folder_that_is_none_of_the_model_is_neither_judged_nor_read(
+    hub: Hub, tmp_path: Path, models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_OFFLINE", "1")
+    mine = write_model(tmp_path / "Tiny-Diffusers", **{"notes/ read me.txt": b"mine", "old.safetensors": b"another"})
+    read: list[Path] = []
+    open_file = Path.open
+
+    def opened(path: Path, *args: Any, **named: Any) -> Any:
+        if path.is_relative_to(mine) and path.suffix in (".txt", ".safetensors"):
+            read.append(path)
+        return open_file(path, *args, **named)
+
+    monkeypatch.setattr(Path, "open", opened)
+    migration = Migration(models)
+    assert migration.adopt(migration.find(mine)[0]).is_complete
+    monkeypatch.undo()
+    assert sorted(read) == sorted(mine / path for path in whole() if path.endswith(".safetensors"))
     assert content_of(models.target("tiny").folder) == whole()

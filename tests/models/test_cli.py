@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wan_fixes.cli.console import ExitCode
+from wan_fixes.models.locks import LockManager
 
 from .command import output_of
 from .hub_server import Hub
@@ -65,3 +66,30 @@ def test_m1_a_manifest_is_checked_whole(cli_root: Path, tmp_path: Path, capsys: 
     )
     code, _, err = output_of(capsys, "manifest", "validate", str(bad))
     assert code == ExitCode.USAGE and "family" in err and "layers" in err
+
+
+def test_m17_a_model_that_is_read_just_now_is_complete(cli_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output_of(capsys, "ensure", "tiny")
+    with LockManager(cli_root / ".locks").hold("tiny@1.0.0-original"):
+        code, out, _ = output_of(capsys, "status", "tiny", "--json")
+    assert (code, json.loads(out)["models"][0]["state"]) == (ExitCode.OK, "VERIFYING")
+
+
+@pytest.mark.parametrize("command", ["verify", "repair"])
+def test_m17_a_model_that_fails_does_not_keep_the_others_waiting(
+    cli_root: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    output_of(capsys, "ensure", "tiny")
+    code, out, err = output_of(capsys, command, "absent", "tiny", "--json")
+    assert [model["state"] for model in json.loads(out)["models"]] == ["COMPLETE"]
+    assert code == ExitCode.USAGE and "absent" in err
+    assert output_of(capsys, command, "absent")[:2] == (ExitCode.USAGE, "")
+
+
+@pytest.mark.parametrize("number", ["inf", "nan"])
+@pytest.mark.parametrize("arguments", [("ensure", "tiny", "--limit"), ("check", "tiny", "--vram")])
+def test_m17_a_number_that_is_not_finite_is_refused(
+    cli_root: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], number: str
+) -> None:
+    code, _, err = output_of(capsys, *arguments, number)
+    assert code == ExitCode.USAGE and arguments[-1] in err

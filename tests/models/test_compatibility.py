@@ -171,11 +171,11 @@ def test_m12_what_is_not_known_is_said_and_stands_against_nothing() -> None:
 def test_m12_disk_space_for_what_is_to_be_fetched(tmp_path: Path) -> None:
     status = ModelEnsurer(MANIFEST, ModelResolver(tmp_path)).status("t2v-1.3B")
     assert status.state is ModelState.NOT_PRESENT and status.bytes_needed is not None
-    hardware = replace(LARGE, disk_free=status.bytes_needed)
+    hardware = replace(LARGE, disk_free=status.bytes_needed + 2 * GB)
     assert checked("t2v-1.3B", hardware, status).level is FULLY
-    found = checked("t2v-1.3B", replace(hardware, disk_free=status.bytes_needed - 1), status)
+    found = checked("t2v-1.3B", replace(hardware, disk_free=status.bytes_needed + 2 * GB - 1), status)
     assert found.level is PARTIALLY
-    assert "28.9 GB are still to be fetched" in found.issues[0]
+    assert "28.9 GB are still to be fetched, 2.0 GB are to stay free" in found.issues[0]
     assert found.recommendations == ("`wan models gc` shows what can go",)
 
 
@@ -313,3 +313,19 @@ def test_m17_check_says_what_cannot_be_asked(
 ) -> None:
     assert run(*arguments) == ExitCode.USAGE
     assert says in capsys.readouterr().err
+
+
+def test_m12_what_is_complete_needs_no_space(tmp_path: Path) -> None:
+    status = ModelStatus("t2v-1.3B@2.1.0#original", ModelState.COMPLETE, tmp_path / "model", bytes_needed=0)
+    assert checked("t2v-1.3B", replace(LARGE, disk_free=0), status).issues == ()
+
+
+def test_m14_no_component_of_an_encrypted_model_is_missed(tmp_path: Path) -> None:
+    status = ModelStatus("t2v-1.3B@2.1.0#original", ModelState.COMPLETE, tmp_path, bytes_needed=0)
+    spec, variant = MANIFEST.find("t2v-1.3B")
+    wanted = WantedSettings.of(spec)
+    for sensitive in (False, True):
+        found = check_compatibility(
+            spec, replace(variant, sensitive=sensitive), wanted, LARGE, manifest=MANIFEST, status=status
+        )
+        assert bool(found.issues) is not sensitive

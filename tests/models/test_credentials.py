@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import keyring
 import pytest
@@ -72,6 +74,18 @@ class Hanging(InMemory):
         return None
 
 
+class AsksForItsPassword(InMemory):
+    """Locked until somebody has typed its password, which takes longer than it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.typed = threading.Event()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self.typed.wait(30)
+        return super().get_password(service, username)
+
+
 class Forgetful(InMemory):
     def set_password(self, service: str, username: str, password: str) -> None:
         """As the library's null backend does."""
@@ -131,6 +145,25 @@ def test_m14_the_hub_client_s_own_token_is_found(
     assert secret("hub-token") == TOKEN
     monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
     assert secret("hub-token") == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a user has a profile")
+@pytest.mark.parametrize("variable", ["HF_TOKEN_PATH", "HF_HOME", ""])
+def test_m14_the_hub_client_s_own_token_is_found_without_a_home(
+    backend: InMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """As in a container whose user has none."""
+
+    def unknown(user: int) -> NoReturn:
+        raise KeyError(user)
+
+    for name in ("HOME", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    (tmp_path / "token").write_text(TOKEN)
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "token" if variable == "HF_TOKEN_PATH" else tmp_path))
+    assert secret("hub-token") == (TOKEN if variable else "")
 
 
 @pytest.mark.parametrize("kind", [Locked, Hanging])
@@ -259,6 +292,28 @@ def test_m14_a_new_key_goes_to_the_keyring_and_is_never_replaced(
     code, out, err = run_key(capsys, "new")
     assert code == ExitCode.USAGE and "a key already" in err
     assert backend.held[SERVICE, "encryption-key"] == key
+
+
+def test_m14_a_key_that_a_locked_keyring_holds_is_not_replaced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = AsksForItsPassword()
+    locked.held[SERVICE, "encryption-key"] = "the-only-key"
+    keyring.set_keyring(locked)
+    monkeypatch.setattr(credentials, "_keyring", SystemKeyring(seconds=0.2))
+    assert secret("encryption-key") == ""
+    locked.typed.set()
+    code, _, err = run_key(capsys, "new")
+    assert code == ExitCode.FAILED and "holds another one already" in err
+    assert locked.held[SERVICE, "encryption-key"] == "the-only-key"
+
+
+def test_m14_a_secret_that_is_held_already_can_be_stored_again(backend: InMemory) -> None:
+    store_secret("serve-token", "value-of-mine")
+    store_secret("serve-token", "value-of-mine")
+    with pytest.raises(ModelError, match="another one already"):
+        store_secret("serve-token", "another-of-mine")
+    assert backend.held == {(SERVICE, "serve-token"): "value-of-mine"}
 
 
 def test_m14_without_a_keyring_a_new_key_is_printed_only_where_that_is_asked_for(

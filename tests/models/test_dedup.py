@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
-from wan_fixes.models.dedup import find_duplicates, reference_count, remove_duplicates
+from wan_fixes.models.dedup import find_duplicates, remove_duplicates
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.gc import GcPolicy, ModelGc
 from wan_fixes.models.installed import ModelState
@@ -43,7 +44,7 @@ def test_m10_shared_files_become_one_and_both_models_stay_complete(models: Model
     assert sum(duplicate.size for duplicate in found) == 3 * PART + 7 + 2 * PART + 1
     assert remove_duplicates(found, models.locks) == found
     assert (one / ENCODER).samefile(other / ENCODER) and (one / VAE).samefile(other / VAE)
-    assert (reference_count(one / ENCODER), reference_count(one / LARGE)) == (2, 1)
+    assert ((one / ENCODER).stat().st_nlink, (one / LARGE).stat().st_nlink) == (2, 1)
     assert (content_of(one), content_of(other)) == before
     assert [models.status(name).state for name in ("tiny", "other")] == [ModelState.COMPLETE] * 2
     assert find_duplicates(models.resolver) == []
@@ -58,6 +59,65 @@ def test_m10_a_spoilt_file_takes_no_sound_ones_place(models: ModelEnsurer) -> No
     done = remove_duplicates(found, models.locks)
     assert found[0] not in done
     assert found[0].path.read_bytes() == model_files()[ENCODER if "encoder" in str(kept) else VAE]
+
+
+def test_m10_a_file_that_was_changed_since_it_was_read_takes_no_others_place(models: ModelEnsurer) -> None:
+    other = models.target("other")
+    shutil.copytree(other.folder, models.resolver.old_version_folder(other.name, "main"))
+    found = find_duplicates(models.resolver)
+    first, second = (one for one in found if one.path.as_posix().endswith(ENCODER))
+    assert first.same_as == second.same_as
+
+    def update(_: int) -> None:
+        kept = first.same_as
+        (kept.parent / "new").write_bytes(bytes(kept.stat().st_size))
+        (kept.parent / "new").replace(kept)
+
+    assert remove_duplicates([first, second], models.locks, update) == [first]
+    assert [models.verify_integrity(name).state for name in ("tiny", "other")] == [ModelState.COMPLETE] * 2
+
+
+def test_m10_nobody_else_works_on_either_model_meanwhile(models: ModelEnsurer) -> None:
+    found = find_duplicates(models.resolver)
+    done: list[object] = []
+    for name in ("tiny", "other"):
+        with models.locks.hold(models.target(name).name.folder_name):
+            worker = threading.Thread(target=lambda: done.extend(remove_duplicates(found, models.locks)))
+            worker.start()
+            worker.join(0.2)
+            assert done == []
+        worker.join()
+        assert done
+        done.clear()
+        for path in (ENCODER, VAE):
+            shutil.copy2(found[0].folder / path, found[0].folder / "copy")
+            (found[0].folder / "copy").replace(found[0].folder / path)
+
+
+def test_m10_a_file_that_is_in_use_is_passed_over(models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_duplicates(models.resolver)
+    replace = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if target == found[0].path:
+            raise PermissionError(13, "another process has it open")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert remove_duplicates(found, models.locks) == found[1:]
+    assert [models.verify_integrity(name).state for name in ("tiny", "other")] == [ModelState.COMPLETE] * 2
+    assert not [path for path in models.resolver.root.rglob("*.tmp") if path.is_file()]
+
+
+def test_m10_a_root_may_be_called_versions(hub: Hub, tmp_path: Path) -> None:
+    hub.add(OTHER, model_files(**{LARGE: some_bytes(5000, 77)}))
+    models = ensurer(tmp_path / "versions", hub, two_models())
+    models.ensure("tiny")
+    other = models.ensure("other")
+    shutil.copy2(other / VAE, other / "copy")
+    (other / "copy").replace(other / VAE)
+    (found,) = find_duplicates(models.resolver)
+    assert found.models == ("other@1.0.0-original", "tiny@1.0.0-original")
 
 
 def test_m10_removing_one_model_leaves_the_others_files(models: ModelEnsurer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -208,6 +207,18 @@ def test_m1_pins_that_cannot_be_read_are_not_written_over(hub: Hub, tmp_path: Pa
     with pytest.raises(ModelError, match="not written over"):
         models.ensure("tiny")
     assert models.resolver.lock_file.read_bytes() == content
+
+
+def test_m6_a_file_that_is_spoilt_unseen_is_read_when_the_whole_does_not_fit(hub: Hub, tmp_path: Path) -> None:
+    models = ensurer(tmp_path, hub)
+    folder = models.ensure("tiny")
+    index = folder / "model_index.json"
+    state = index.stat()
+    index.write_bytes(b"x" * state.st_size)
+    os.utime(index, ns=(state.st_atime_ns, state.st_mtime_ns))
+    (folder / "vae/config.json").unlink()
+    models.ensure("tiny")
+    assert content_of(folder) == whole()
 
 
 def test_m8_files_that_are_no_part_of_the_model_may_be_called_anything(hub: Hub, tmp_path: Path) -> None:

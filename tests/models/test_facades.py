@@ -177,6 +177,7 @@ def test_m12_what_does_not_fit_is_not_tried_and_the_first_that_does_is(
     manager = EnhancedModelManager(models, measure=lambda: dataclasses.replace(LARGE_MACHINE, vram_free=free))
     result = manager.load_model("tiny", Loaded, SMALL_CLIP)
     assert result.fallback_used is kind and result.failed == ()
+    assert result.used is not None and result.used.fits
     precision, name = result.model.wanted.precision, result.model.paths.name.model_id
     assert (precision, name) == (("fp8", "tiny") if kind is FallbackKind.QUANTISED else ("bf16", "other"))
 

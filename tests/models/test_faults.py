@@ -12,7 +12,9 @@ import pytest
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import ModelState
+from wan_fixes.models.sources.hub import HubStore
 from wan_fixes.models.sources.web import WebClient, retry_after_of
+from wan_fixes.models.spec import HubSource
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole
@@ -69,6 +71,7 @@ LASTING = {
     "a redirect to a file": (fault("redirect", "file:///etc/passwd", 9, "resolve"), ErrorCode.UNTRUSTED_HOST),
     "no JSON": (fault("garbage", b"<html>", 9, "/api/"), ErrorCode.BAD_REPLY),
     "deep JSON": (fault("garbage", b"[" * 100_000, 9, "/api/"), ErrorCode.BAD_REPLY),
+    "a list of no revision": (fault("garbage", b'{"siblings": [], "sha": null}', 9, "/api/"), ErrorCode.BAD_REPLY),
     "JSON of something else": (fault("garbage", b"[1]", 9, "/api/"), ErrorCode.BAD_REPLY),
     "wrong bytes for ever": (fault("wrong bytes", lambda content: b"X" + content[1:], 999), ErrorCode.CHECKSUM_FAIL),
 }
@@ -93,9 +96,8 @@ def test_what_lasts_is_named_and_the_next_start_goes_on(
 
 LISTS = {
     "a way out": lambda files: [*files, {"rfilename": "vae/../../x.json", "size": 1, "blobId": "0" * 40}],
-    "an absolute path": lambda files: [*files, {"rfilename": "/etc/x.json", "size": 1, "blobId": "0" * 40}],
     "a reserved name": lambda files: [*files, {"rfilename": "vae/con.json", "size": 1, "blobId": "0" * 40}],
-    "two names of one file": lambda files: [*files, {"rfilename": "VAE/config.json", "size": 1, "blobId": "0" * 40}],
+    "two names of one file": lambda files: [*files, {"rfilename": "vae/Config.json", "size": 1, "blobId": "0" * 40}],
     "a negative size": lambda files: [*files, {"rfilename": "vae/x.json", "size": -1, "blobId": "0" * 40}],
     "no size": lambda files: [*files, {"rfilename": "vae/x.json", "blobId": "0" * 40}],
     "no digest": lambda files: [*files, {"rfilename": "vae/x.json", "size": 1, "blobId": "../x"}],
@@ -111,6 +113,13 @@ def test_a_list_that_leads_astray_is_refused_whole(hub: Hub, tmp_path: Path, spo
     assert caught.value.code in (ErrorCode.UNSAFE_PATH, ErrorCode.BAD_REPLY, ErrorCode.MISSING_FILES)
     assert hub.bytes_served == 0
     assert not (tmp_path / "wan21").exists()
+
+
+def test_m5_what_is_not_needed_is_passed_over_whatever_it_is_called(hub: Hub, tmp_path: Path) -> None:
+    for path in ("/etc/x.json", "../x.json", "VAE/config.json", "notes?/x.json"):
+        entry = {"rfilename": path, "size": -1, "blobId": "?"}
+        hub.fail("listing", "", 1, lambda files, entry=entry: [*files, entry])
+        assert content_of(ensurer(tmp_path / str(len(hub.faults)), hub).ensure("tiny")) == whole()
 
 
 def test_after_a_failure_what_came_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
@@ -191,6 +200,21 @@ def test_m7_when_to_come_back() -> None:
     assert retry_after_of("Thu, 01 Jan 1970 00:01:00 GMT", 50.0) == 10.0
     assert retry_after_of("Thu, 01 Jan 1970 00:00:00 GMT", 50.0) == 0.0
     assert retry_after_of("soon", 0.0) is None
+    assert retry_after_of("²", 0.0) is None
+
+
+def test_m7_a_length_in_other_digits_is_none(hub: Hub) -> None:
+    hub.fail("status", "x.json", 1, (200, {"Content-Length": "²", "Connection": "close"}))
+    with WebClient(hub.address).read(f"{hub.address}/x.json", 0, 2) as answer:
+        assert answer.total is None
+        assert b"".join(answer.chunks()) == b"{}"
+
+
+@pytest.mark.parametrize("reply", [b"null", b"5", b"{}"])
+def test_m11_a_log_that_is_none_tells_of_no_commits(hub: Hub, reply: bytes) -> None:
+    hub.fail("garbage", "/commits/", 1, reply)
+    store = HubStore(HubSource(REPOSITORY), endpoint=hub.address, token="")
+    assert store.commits("a", "b") == []
 
 
 def test_it_can_be_stopped_and_keeps_what_is_there(hub: Hub, tmp_path: Path) -> None:

@@ -82,3 +82,26 @@ def test_m12_the_presets_fit_the_cards_that_they_are_named_for(path: Path) -> No
     check = check_of(config["model_type"], config, machine(card * 1.024**3))
     if check is not None:
         assert check.estimate.total <= card * 2**30, check.issues
+
+
+def no_drive(folder: Path) -> int:
+    raise FileNotFoundError(2, "No such file or directory", str(folder))
+
+
+def test_m12_a_drive_that_is_away_leaves_its_space_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("wan_fixes.models.hardware.free_bytes", no_drive)
+    found = Hardware.of_this_machine(tmp_path)
+    assert found.disk_free is None and found.main_memory_free
+
+
+@pytest.mark.parametrize("fault", [StopIteration(), RuntimeError("of ours"), PermissionError(13, "Permission denied")])
+def test_m12_advice_that_cannot_be_given_ends_no_training(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def broken(folder: Path) -> Hardware:
+        raise fault
+
+    monkeypatch.setattr(Hardware, "of_this_machine", broken)
+    with caplog.at_level(logging.INFO, "wan_fixes"):
+        warn_if_too_large(T2V, CONFIG)
+    assert "is not known" in caplog.text

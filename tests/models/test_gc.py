@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from wan_fixes.models.disk_usage import disk_usage
 from wan_fixes.models.ensure import ModelEnsurer
-from wan_fixes.models.gc import GcPlan, GcPolicy, ModelGc, Removable
-from wan_fixes.models.installed import ModelState
+from wan_fixes.models.gc import GcPlan, GcPolicy, ModelGc, Removable, remove_model
+from wan_fixes.models.installed import REMOVING_NAME, VERIFIED_NAME, ModelState
+from wan_fixes.models.json_file import write_json
+from wan_fixes.models.quota import check_quota
+from wan_fixes.models.versions import MigrationStrategy, ModelVersions
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole
@@ -173,3 +179,187 @@ def test_m9_a_file_that_another_model_has_too_frees_nothing(hub: Hub, tmp_path: 
     assert plan.reclaimed == NEEDED_BYTES - shared
     gc.collect(plan)
     assert models.verify_integrity("other").state is ModelState.COMPLETE
+
+
+def test_m9_a_half_removed_model_that_is_complete_again_after_the_plan_stays(models: ModelEnsurer) -> None:
+    folder = models.target("one").folder
+    (folder / VERIFIED_NAME).replace(folder / REMOVING_NAME)
+    gc = collector(models)
+    plan = gc.plan()
+    models.ensure("one")
+    assert gc.collect(plan) == ()
+    assert models.status("one").state is ModelState.COMPLETE
+
+
+def abandoned(models: ModelEnsurer) -> Path:
+    """A download that somebody began long ago."""
+    partial = models.resolver.temporary / "tiny@1.0.0-original.partial"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors.part").write_bytes(bytes(5000))
+    age(partial)
+    return partial
+
+
+def age(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (1, 1))
+
+
+def test_m9_a_download_that_went_on_after_the_plan_stays(models: ModelEnsurer) -> None:
+    partial = abandoned(models)
+    gc = collector(models)
+    plan = gc.plan()
+    (partial / "model.safetensors.part").write_bytes(bytes(6000))
+    assert [one.reason for one in gc.collect(plan)] == ["age"]
+    assert (partial / "model.safetensors.part").stat().st_size == 6000
+
+
+def test_m9_what_is_gone_after_the_plan_does_not_keep_the_rest(models: ModelEnsurer) -> None:
+    partial = abandoned(models)
+    gc = collector(models)
+    plan = gc.plan(GcPolicy(0, 30.0))
+    assert [one.reason for one in plan.removable] == ["unfinished", "age", "size"]
+    shutil.rmtree(partial)
+    shutil.rmtree(models.target("one").folder)
+    assert [one.reason for one in gc.collect(plan)] == ["size"]
+
+
+def release(hub: Hub, name: str) -> None:
+    repository = hub.repositories[f"A/{name}"]
+    assert repository.head
+    repository.files[LARGE] = some_bytes(70_000, 99)
+
+
+def test_m9_a_revision_that_waits_is_no_unfinished_download(hub: Hub, models: ModelEnsurer) -> None:
+    release(hub, "three")
+    name = models.target("three").name
+    models.usage.use(name)
+    ModelVersions(models).update("three", strategy=MigrationStrategy.PARALLEL)
+    waiting, note = models.resolver.next_folder(name), models.resolver.swap_note(name.folder_name)
+    age(waiting)
+    gc = collector(models)
+    assert names(gc.plan()) == [("one", "age")]
+    content = note.read_bytes()
+    note.unlink()
+    plan = gc.plan()
+    assert [one.folder for one in plan.removable] == [waiting, models.target("one").folder]
+    note.write_bytes(content)
+    assert [one.reason for one in gc.collect(plan)] == ["age"]
+    assert waiting.is_dir()
+
+
+def test_m9_what_a_killed_update_put_aside_goes_whatever_its_age(models: ModelEnsurer) -> None:
+    gone = models.resolver.temporary / f"{models.target('three').name.folder_name}.gone"
+    shutil.copytree(models.target("three").folder, gone)
+    gc = collector(models)
+    plan = gc.plan()
+    assert names(plan) == [("three", "unfinished"), ("one", "age")]
+    with models.locks.hold(models.target("three").name.folder_name):
+        assert [one.reason for one in gc.collect(plan)] == ["age"]
+    gc.collect(gc.plan())
+    assert not gone.exists()
+    assert models.status("three").state is ModelState.COMPLETE
+
+
+def test_m9_an_earlier_revision_counts_from_when_it_was_put_aside(hub: Hub, models: ModelEnsurer) -> None:
+    release(hub, "three")
+    folder, old = models.target("three").folder, models.status("three").revision
+    os.utime(folder / VERIFIED_NAME, (1, 1))
+    ModelVersions(models).update("three")
+    kept = models.resolver.old_version_folder(models.target("three").name, old)
+    gc = collector(models)
+    assert names(gc.plan()) == [("one", "age")]
+    at = time.time() - 31 * DAY
+    os.utime(kept / VERIFIED_NAME, (at, at))
+    plan = gc.plan()
+    assert names(plan) == [("one", "age"), ("three", "old version")]
+    gc.collect(plan)
+    assert not kept.exists()
+    assert models.verify_integrity("three").state is ModelState.COMPLETE
+
+
+def test_m9_an_earlier_revision_that_was_put_aside_after_the_plan_stays(hub: Hub, models: ModelEnsurer) -> None:
+    release(hub, "three")
+    versions = ModelVersions(models)
+    versions.update("three")
+    kept = next((models.resolver.root / "versions").glob("three*/*"))
+    os.utime(kept / VERIFIED_NAME, (1, 1))
+    gc = collector(models)
+    plan = gc.plan()
+    (kept / VERIFIED_NAME).touch()
+    assert [one.reason for one in gc.collect(plan)] == ["age"]
+    assert kept.is_dir()
+
+
+def test_m9_what_lies_elsewhere_too_does_not_make_others_go(models: ModelEnsurer, tmp_path: Path) -> None:
+    gc = collector(models)
+    size = gc.plan().bytes // 3
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for number, path in enumerate(content_of(models.target("one").folder)):
+        os.link(models.target("one").folder / path, elsewhere / str(number))
+    assert names(gc.plan(GcPolicy(2 * size + 100, 100.0))) == []
+    assert names(gc.plan(GcPolicy(size + 100, 100.0))) == [("two", "size")]
+    plan = gc.plan(GcPolicy(2 * size + 100, 30.0))
+    assert (names(plan), plan.reclaimed) == ([("one", "age")], 0)
+
+
+def test_m9_a_root_may_be_called_versions(hub: Hub, tmp_path: Path) -> None:
+    models = ensurer(tmp_path / "versions", hub)
+    models.ensure("tiny")
+    used(models, "tiny", 40)
+    models.usage.pin(models.target("tiny").name)
+    gc = collector(models)
+    assert [kept.why for kept in gc.plan().kept] == ["pinned"]
+    models.usage.unpin(models.target("tiny").name)
+    plan = gc.plan()
+    assert names(plan) == [("tiny", "age")]
+    gc.collect(plan)
+    assert models.status("tiny").state is ModelState.NOT_PRESENT
+
+
+@pytest.mark.parametrize("files", [["../../../victim.txt"], {"a.json": {}, "../../../victim.txt": {}}, [5], None])
+def test_m9_a_record_that_is_not_sound_removes_no_file(tmp_path: Path, files: object) -> None:
+    (tmp_path / "victim.txt").write_text("mine")
+    folder = tmp_path / "models" / "wan21" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text("{}")
+    write_json(folder / REMOVING_NAME, {"format": 1, "files": files})
+    remove_model(folder)
+    assert (tmp_path / "victim.txt").read_text() == "mine"
+    assert content_of(folder) == {"a.json": b"{}"}
+
+
+def test_m9_links_that_lead_nowhere_are_passed_over(models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = abandoned(models)
+    (partial / "link").symlink_to(partial / "nothing")
+    (models.target("one").folder / "link").symlink_to(partial / "nothing")
+    monkeypatch.setenv("WAN_MODELS_QUOTA", "1GB")
+    check_quota(models.resolver.root, 1)
+    assert disk_usage(models, NAMES).unfinished == 5000
+    assert names(collector(models).plan()) == [("one", "age")]
+
+
+def test_m9_files_that_vanish_meanwhile_are_passed_over(models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAN_MODELS_QUOTA", "1GB")
+    stop = threading.Event()
+    places = [abandoned(models), models.target("one").folder]
+
+    def work() -> None:
+        while not stop.is_set():
+            for place in places:
+                for number in range(20):
+                    (place / f"{number}.part").write_bytes(b"")
+                for number in range(20):
+                    (place / f"{number}.part").unlink()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        for _ in range(30):
+            check_quota(models.resolver.root, 1)
+            assert len(disk_usage(models, NAMES).models) == 3
+            assert ("one", "age") in names(collector(models).plan())
+    finally:
+        stop.set()
+        worker.join()

@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from wan_fixes.cli.console import ExitCode
 from wan_fixes.cli.models_share import share
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
@@ -23,6 +24,8 @@ from wan_fixes.models.names import ModelName
 from wan_fixes.models.sources.links import LinkStore
 from wan_fixes.models.sources.web import RetryPolicy
 
+from .command import output_of
+from .hub_server import Hub
 from .s3_server import BUCKET, S3, Objects, all_that_is_shown, running_objects, running_s3, set_environment
 from .test_ensure import LARGE, whole
 from .world import PART, content_of, manifest_of, model_files
@@ -313,3 +316,18 @@ def test_m14_offline_nobody_is_asked(s3: S3, monkeypatch: pytest.MonkeyPatch) ->
 def test_m14_links_are_good_for_up_to_seven_days(hours: str, s3: S3) -> None:
     assert run_share("tiny", "--hours", hours).exit_code == 2
     assert s3.requests == []
+
+
+def test_m14_of_several_models_the_links_are_for_one(
+    cli_root: Path, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, _, rest = manifest_of().text.decode().partition("\n[models.")
+    both = head + "".join(("\n[models." + rest).replace("tiny@", f"{name}@") for name in ("tiny", "other"))
+    (tmp_path / "tiny.toml").write_text(both)
+    path = written(tmp_path, links(name="third@1.0.0#original"))
+    code, _, err = output_of(capsys, "ensure", "tiny", "other", "--links", str(path))
+    assert code == ExitCode.USAGE and err.count("they are for third@1.0.0#original") == 1
+    assert hub.requests == []
+    path = written(tmp_path, links(name="other@1.0.0#original"))
+    code, _, err = output_of(capsys, "ensure", "tiny", "other", "--links", str(path))
+    assert code == ExitCode.OK, err

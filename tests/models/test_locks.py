@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ with LockManager(Path(sys.argv[2])).hold("x"):
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> subprocess.Popen[str]:
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     checkout = str(Path(__file__).resolve().parent.parent.parent)
     child = subprocess.Popen([sys.executable, "-c", HOLD, checkout, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None and child.stdout.readline() == "held\n"
@@ -51,6 +52,37 @@ def test_m3_a_lock_goes_with_its_process(tmp_path: Path, holder: subprocess.Pope
     with LockManager(tmp_path).hold("x", timeout=30):
         assert holder.wait(10) != 0
     assert not LockManager(tmp_path).is_held("x")
+
+
+def test_m3_waiting_can_be_stopped(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    with pytest.raises(ModelError) as caught, LockManager(tmp_path).hold("x", timeout=30, stop=stop):
+        pass
+    assert caught.value.code is ErrorCode.STOPPED
+    with LockManager(tmp_path).hold("y", stop=stop):  # nobody is waited for
+        assert LockManager(tmp_path).is_held("y")
+    assert holder.poll() is None
+
+
+def test_m6_looking_at_a_lock_does_not_hold_it(tmp_path: Path) -> None:
+    locks, stop = LockManager(tmp_path), threading.Event()
+    with locks.hold("x"):
+        pass
+
+    def look() -> None:
+        while not stop.is_set():
+            locks.is_held("x")
+
+    others = [threading.Thread(target=look) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        assert [locks.is_held("x") for _ in range(100)] == [False] * 100
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
 
 
 def test_m3_other_names_are_free(tmp_path: Path, holder: subprocess.Popen[str]) -> None:

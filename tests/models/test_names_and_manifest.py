@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wan_fixes.models import ErrorCode, ModelError, ModelName, load_manifest, parse_name
 from wan_fixes.models.layout import ModelResolver, problem_with_root, windows_path_of_wsl
 from wan_fixes.models.manifest import version_key
-from wan_fixes.models.names import check_paths, problem_with_path
+from wan_fixes.models.names import check_paths, is_version, problem_with_path
 from wan_fixes.wan.variants import VARIANTS
 
 from .world import manifest_of
@@ -126,6 +126,19 @@ CHANGES = {
     "components": ('["scheduler", "text_encoder", "tokenizer", "transformer", "vae"]', "[]"),
     "layers": ("layers = 30", 'layers = "many"'),
     "hidden_size": ("hidden_size = 1536", "hidden_size = -1"),
+    "no layers": ("layers = 30", "layers = 0"),
+    "no hidden size": ("hidden_size = 1536", "hidden_size = 0"),
+    "a default that is unknown": ("fps = 16", "speed = 16"),
+    "fps of a default": ("fps = 16", "fps = 0"),
+    "frames of a default": ("fps = 16", 'frames = "many"'),
+    "width of a default": ("fps = 16", "width = 832.5"),
+    "height of a default": ("fps = 16", "height = true"),
+    "scheduler of a default": ("fps = 16", "scheduler = 3"),
+    "precision of a default": ("fps = 16", "precision = 16"),
+    "guidance of a default": ("fps = 16", "guidance = [3.0]"),
+    "fallback of no version": ('label = "Tiny"', 'label = "Tiny"\nfallbacks = ["tiny@9.9"]'),
+    "fallback of no variant": ('label = "Tiny"', 'label = "Tiny"\nfallbacks = ["tiny#fp8"]'),
+    "fallback of no repository": ('label = "Tiny"', 'label = "Tiny"\nfallbacks = ["Wan-AI/x"]'),
     "precision": ('"fp32"', '"fp4"'),
     "repository": ("Wan-AI/Tiny-Diffusers", "https://evil.example"),
     "revision": ('"main"', '"../main"'),
@@ -142,6 +155,54 @@ def test_m1_what_is_wrong_with_a_manifest_is_named(change: tuple[str, str]) -> N
         manifest_of(text.replace(*change))
     assert caught.value.code is ErrorCode.INVALID_MANIFEST
     assert "tiny@1.0.0" in caught.value.reason
+
+
+def two_models(first: tuple[str, str], second: tuple[str, str]) -> str:
+    """A manifest of two models, of each the name and the variant."""
+    text = manifest_of().text.decode()
+    head, models = text.partition("[models")[0], text[text.index("[models") :]
+    texts = (models.replace("tiny@1.0.0", name).replace("original", variant) for name, variant in (first, second))
+    return head + "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("a@1.0-rc", "fp8"), ("a@1.0", "rc-fp8")),
+        (("a@1.0-RC", "fp8"), ("a@1.0-rc", "fp8")),
+        (("a@1.0-rc", "fp8"), ("A@1.0", "RC-FP8")),
+    ],
+)
+def test_m2_two_models_never_have_one_folder(first: tuple[str, str], second: tuple[str, str]) -> None:
+    with pytest.raises(ModelError) as caught:
+        manifest_of(two_models(first, second))
+    assert caught.value.code is ErrorCode.INVALID_MANIFEST
+    assert "#".join(first) in caught.value.reason and "#".join(second) in caught.value.reason
+
+
+def test_m2_two_variants_never_have_one_folder() -> None:
+    other = '[models."tiny@1.0.0".variants.Original]\nprecision = "fp8"\nhub = { repository = "Wan-AI/Tiny-Diffusers" }'
+    with pytest.raises(ModelError, match="folder") as caught:
+        manifest_of(files=other)
+    assert "tiny@1.0.0#original" in caught.value.reason and "tiny@1.0.0#Original" in caught.value.reason
+
+
+def test_m1_ids_that_differ_in_case_alone_are_refused() -> None:
+    with pytest.raises(ModelError, match="only the case") as caught:
+        manifest_of(two_models(("tiny@1.0", "original"), ("TINY@2.0", "original")))
+    assert "'tiny'" in caught.value.reason and "TINY@2.0" in caught.value.reason
+
+
+def test_m1_a_fallback_is_whatever_finds_a_model() -> None:
+    text = two_models(("a@1.0", "original"), ("b@1.0", "original"))
+    for fallback in ("b", "B@1.0", "b@1.0#original", "Wan-AI/Tiny-Diffusers"):
+        manifest = manifest_of(text.replace("label", f'fallbacks = ["{fallback}"]\nlabel', 1))
+        assert manifest.models["a", "1.0"].fallbacks == (fallback,)
+
+
+@pytest.mark.parametrize("text", ["1.٢", "२.0", "2.0.²"])
+def test_m1_versions_have_ascii_digits(text: str) -> None:
+    assert not is_version(text)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from huggingface_hub import snapshot_download
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import FetchOptions
 from wan_fixes.models.installed import ModelState
+from wan_fixes.models.listing import RemoteFile
 from wan_fixes.models.manifest import Manifest
+from wan_fixes.models.nearby import link_files
 from wan_fixes.models.sources.folder import FolderStore
 from wan_fixes.models.sources.hub import HubStore
 from wan_fixes.models.sources.hub_cache import HubCache
@@ -20,11 +24,12 @@ from wan_fixes.models.sources.order import sources_of
 from wan_fixes.models.sources.resting import RestingSources
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.sources.web import RetryPolicy
+from wan_fixes.models.spec import HubSource
 from wan_fixes.models.target import Target
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole
-from .world import REPOSITORY, content_of, ensurer, manifest_of, model_files, some_bytes
+from .world import PART, REPOSITORY, content_of, ensurer, manifest_of, model_files, some_bytes
 
 ENCODER = "text_encoder/model.safetensors"
 OTHER = "Wan-AI/Other-Diffusers"
@@ -227,8 +232,98 @@ def test_m7_after_a_failure_the_other_source_is_asked_first_and_the_resting_one_
 
 
 def test_m4_the_hubs_cache_is_found_as_the_client_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from wan_fixes.models.spec import HubSource
-
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert HubCache(HubSource("A/B")).folder == tmp_path / "hub" / "models--A--B"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_m4_a_file_that_cannot_be_linked_is_fetched(
+    cached: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert content_of(ensurer(tmp_path / "models", hub).ensure("tiny")) == whole()
+    assert LARGE in hub.served
+
+
+def test_m4_a_file_that_went_away_since_it_was_read_is_left_to_a_source(tmp_path: Path) -> None:
+    share = write_model(tmp_path / "share")
+    content = model_files()[LARGE]
+    file = RemoteFile(LARGE, len(content), hashlib.sha256(content).hexdigest())
+
+    def came(count: int, path: str) -> None:
+        (share / path).unlink(missing_ok=True)
+
+    assert link_files([file], [FolderStore(share)], tmp_path / "new", PART, came=came) == {}
+    assert not (tmp_path / "new" / LARGE).exists()
+
+
+def test_m4_a_link_of_an_earlier_start_whose_file_is_gone_makes_room(cached: Path, hub: Hub, tmp_path: Path) -> None:
+    models = ensurer(tmp_path / "models", hub)
+    path = models.target("tiny").partial / LARGE
+    path.parent.mkdir(parents=True)
+    try:
+        path.symlink_to(tmp_path / "gone")
+    except OSError:
+        pytest.skip("no right to make links")
+    assert content_of(models.ensure("tiny")) == whole()
+    assert LARGE not in hub.served
+
+
+@pytest.mark.parametrize("place", ["folder", "cache"])
+def test_m4_a_place_that_cannot_be_looked_at_has_nothing(tmp_path: Path, place: str) -> None:
+    file = RemoteFile("a" * 300, 1, "b" * 64)  # no file system takes such a name, which it says by an error
+    cache = HubCache(HubSource("A/B"), tmp_path)
+    (cache.folder / "snapshots" / "main").mkdir(parents=True)
+    assert list((FolderStore(tmp_path) if place == "folder" else cache).paths_of(file)) == []
+
+
+def test_m4_a_cache_without_links_is_had_offline_and_read_once(
+    cached: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the client lays it out on Windows without the right to make links."""
+    for path in [path for path in cached.rglob("*") if path.is_symlink()]:
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    shutil.rmtree(next(cached.glob("*/blobs")))
+    monkeypatch.setenv("WAN_MODELS_OFFLINE", "1")
+    manifest = manifest_of(revision=hub.repositories[REPOSITORY].head)
+    models = ensurer(tmp_path / "models", hub, manifest, make_sources=lambda target: sources_of(target, RetryPolicy()))
+    folder = models.ensure("tiny")
+    assert content_of(folder) == whole()
+    snapshot = next(cached.glob("*/snapshots/*"))
+    assert (folder / LARGE).samefile(snapshot / LARGE)
+    # What was read is believed as long as it is as it was then.
+    store = HubCache(HubSource(REPOSITORY, snapshot.name))
+    [large] = [file for file in store.listing().files if file.path == LARGE]
+    assert store.record_at(snapshot / LARGE) is not None
+    (snapshot / LARGE).write_bytes(b"another")
+    assert store.record_at(snapshot / LARGE) is None
+    assert link_files([large], [store], tmp_path / "new", PART) == {}
+
+
+def test_m4_the_hubs_cache_may_be_named_relative_to_the_current_folder(
+    cached: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", "hf/hub")
+
+    def other_drive(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "another drive")
+
+    monkeypatch.setattr(os, "link", other_drive)
+    folder = ensurer(tmp_path / "models", hub).ensure("tiny")
+    assert content_of(folder) == whole() and LARGE not in hub.served
+
+
+def test_m7_a_folders_revision_is_another_one_when_its_files_are(tmp_path: Path) -> None:
+    share = write_model(tmp_path / "share")
+    before = [FolderStore(share, with_digests=read).listing().revision for read in (False, True)]
+    assert [FolderStore(share, with_digests=read).listing().revision for read in (False, True)] == before
+    write_model(share, **{LARGE: bytes(10 * PART)})
+    after = [FolderStore(share, with_digests=read).listing().revision for read in (False, True)]
+    assert not set(before) & set(after)

@@ -15,6 +15,7 @@ from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import windows_path_of_wsl
 from wan_fixes.models.manifest import load_manifest
 from wan_fixes.models.paths import get_wan_paths, legacy_path
+from wan_fixes.models.sources.order import is_on_disk_of
 
 from .hub_server import Hub
 from .test_ensure import LARGE
@@ -55,16 +56,15 @@ def test_m19_what_is_not_complete_is_refused_and_nothing_is_fetched(hub: Hub, mo
     assert get_wan_paths("tiny", ensure=True, ensurer=models).components.keys() == PARTS.keys()
 
 
-def test_m19_a_folder_that_was_taken_over_and_is_no_whole_model_is_refused(
+def test_m19_a_folder_that_is_no_whole_model_is_not_taken_over(
     hub: Hub, tmp_path: Path, models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAN_MODELS_OFFLINE", "1")
     index = {"_class_name": "WanPipeline", **PARTS, "vae": [None, None]}
     mine = write_model(tmp_path / "mine", **{"model_index.json": json.dumps(index).encode()})
     migration = Migration(models)
-    assert migration.adopt(migration.find(mine, "tiny")[0]).is_complete
     with pytest.raises(ModelError, match="the index does not name it") as caught:
-        get_wan_paths("tiny", ensurer=models)
+        migration.adopt(migration.find(mine, "tiny")[0])
     assert caught.value.code is ErrorCode.MISSING_FILES and caught.value.context["components"] == ["vae"]
 
 
@@ -149,3 +149,10 @@ def test_m16_a_path_under_wsl_and_as_windows_sees_it_name_the_same_model() -> No
 def test_m16_no_text_is_too_much(text: str) -> None:
     legacy_path(text, MANIFEST)
     assert str(legacy_path(f"{text}/Wan2.1-T2V-1.3B-Diffusers", MANIFEST)) == NAME
+
+
+def test_m8_where_nothing_is_there_no_file_can_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a drive of Windows that is away: not even its root exists."""
+    assert is_on_disk_of(tmp_path, tmp_path / "not" / "yet")
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert not is_on_disk_of(tmp_path, tmp_path / "not" / "yet")

@@ -83,6 +83,23 @@ def test_m14_what_a_killed_process_left_is_swept_and_a_living_one_s_is_not(tmp_p
         assert folders.sweep() == ()
 
 
+def test_m14_a_folder_whose_lock_went_first_is_swept(tmp_path: Path) -> None:
+    """As Windows leaves one: a file of it was mapped still when its process ended, and the lock went all the same."""
+    folders = PrivateFolders(ModelResolver(tmp_path))
+    mine = folders.make()
+    left = folders.place / "12345-0123456789abcdef"
+    left.mkdir()
+    (left / "file").write_bytes(b"weights")
+    (folders.place / "of somebody else").mkdir()
+    with owner(tmp_path, "stay") as (_, of_another):
+        assert folders.sweep() == (left,)
+        assert mine.is_dir() and (of_another / "file").exists()
+        assert folders.sweep() == ()
+    assert not left.exists() and (folders.place / "of somebody else").is_dir()
+    remove(mine)
+    assert not list(folders.place.glob("12345-*"))
+
+
 @posix
 def test_m14_a_fork_leaves_the_folder_to_its_owner(tmp_path: Path) -> None:
     folder = PrivateFolders(ModelResolver(tmp_path)).make()

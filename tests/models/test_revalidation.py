@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
@@ -16,6 +17,7 @@ from wan_fixes.models.installed import ModelState, Verified
 from wan_fixes.models.json_file import write_json
 from wan_fixes.models.locks import LockManager
 from wan_fixes.models.revalidation import Revalidation
+from wan_fixes.models.signatures import public_key_of
 from wan_fixes.models.validations import Validation, Validations
 
 from .hub_server import Hub
@@ -181,3 +183,36 @@ def test_m13_who_is_kept_waiting_says_so(hub: Hub, tmp_path: Path, monkeypatch: 
     with LockManager(models.resolver.locks).hold("validations"), pytest.raises(ModelError) as caught:
         Validations(models.resolver, models.locks).put("tiny", Validation(1.0, 2.0, "COMPLETE"))
     assert caught.value.code is ErrorCode.LOCK_TIMEOUT
+
+
+def test_m13_pins_that_are_not_believed_do_not_end_it(
+    models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("first", "second"):
+        verified_at(models, name, 1000.0)
+    key = Ed25519PrivateKey.generate()
+    monkeypatch.setenv("WAN_MODELS_PUBLIC_KEY", public_key_of(key).text)
+    reader = Revalidation(models, 1.0, look_seconds=0.01)
+    reader.start()
+    until(lambda: "cannot be looked at" in caplog.text)
+    monkeypatch.delenv("WAN_MODELS_PUBLIC_KEY")
+    until(lambda: len(Validations(models.resolver, models.locks).all()) == 2)
+    reader.stop()
+
+
+def test_m13_a_time_that_is_yet_to_come_does_not_count(models: ModelEnsurer) -> None:
+    """The clock was ahead when the model was verified."""
+    now = 1000 * HOUR
+    verified_at(models, "first", now + 25 * HOUR)
+    verified_at(models, "second", now + 23 * HOUR)
+    reader = Revalidation(models, 2.0, clock=lambda: now)
+    assert reader.due() == "first@1.0.0#original"
+    reader._read_at["first@1.0.0#original"] = now
+    assert reader.due() is None, "where the record cannot be written it is not read again and again"
+
+
+def test_m13_a_model_that_somebody_works_on_is_not_waited_for(models: ModelEnsurer) -> None:
+    reader = Revalidation(models, 1.0)
+    with LockManager(models.resolver.locks).hold(models.target("first").name.folder_name):
+        assert reader.read("first@1.0.0#original") is None
+    assert Validations(models.resolver, models.locks).all() == {}

@@ -120,7 +120,7 @@ def test_m4_digests_are_taken_from_where_a_bucket_has_them(s3: S3) -> None:
     s3.objects.put("digests", {"checksum.json": content}, ChecksumAlgorithm="SHA256")
     s3.objects.put("digests", {"metadata.json": content}, Metadata={"sha256": sha256.upper()})
     s3.objects.put("digests", {"nonsense.json": content}, Metadata={"sha256": "../x"})
-    s3.objects.put("digests", {"none.json": content})
+    s3.objects.put("digests", {"model_index.json": content})
     begun = {"Bucket": BUCKET, "Key": "digests/parts.json"}
     upload = boto.create_multipart_upload(**begun, ChecksumAlgorithm="SHA256", ChecksumType="COMPOSITE")["UploadId"]
     parts = []
@@ -134,14 +134,14 @@ def test_m4_digests_are_taken_from_where_a_bucket_has_them(s3: S3) -> None:
         "checksum.json": (2, sha256),
         "metadata.json": (2, sha256),
         "nonsense.json": (2, ""),
-        "none.json": (2, ""),
+        "model_index.json": (2, ""),
         "parts.json": (len(large), ""),
     }
     store.close()
 
 
 def test_m4_a_revision_changes_when_a_file_does(s3: S3) -> None:
-    s3.objects.put("changing", {"a.json": b"1", "vae/b.json": b"2"})
+    s3.objects.put("changing", {"model_index.json": b"1", "vae/b.json": b"2"})
     store = bucket("changing")
     before = store.listing().revision
     assert store.listing().revision == before
@@ -160,10 +160,11 @@ def test_m4_a_list_comes_in_pages(s3: S3) -> None:
 
 
 def test_m4_what_lies_beside_a_model_is_left_out(s3: S3) -> None:
-    s3.objects.put("beside", {"a.json": b"1", ".verified.json": b"2", "vae/.c.json": b"3", "d.pth": b"4", "e/": b""})
+    beside = {".verified.json": b"2", "vae/.c.json": b"3", "d.pth": b"4", "e/": b""}
+    s3.objects.put("beside", {"model_index.json": b"1", **beside})
     s3.objects.put("beside-it", {"f.json": b"5"})
     store = bucket("beside")
-    assert [file.path for file in store.listing().files] == ["a.json"]
+    assert [file.path for file in store.listing().files] == ["model_index.json"]
     store.close()
 
 
@@ -448,7 +449,7 @@ def test_m14_credentials_go_to_no_other_host(s3: S3, objects: Objects, tmp_path:
     with running_s3(objects) as other:
         other.is_public = True
         elsewhere = other.address.replace("127.0.0.1", "localhost")
-        s3.fail("redirect", "GET .*safetensors", 1, f"{elsewhere}/{BUCKET}/elsewhere.safetensors")
+        s3.fail("redirect", CONTENT, 99, f"{elsewhere}/{BUCKET}/elsewhere.safetensors")
         with pytest.raises(ModelError):
             ensurer(tmp_path, from_s3).ensure("tiny")
         assert other.asked("elsewhere") > 0
@@ -564,3 +565,10 @@ def test_m4_what_a_bucket_pinned_the_hub_may_bring(s3: S3, hub: Hub, tmp_path: P
     (folder / LARGE).unlink()
     s3.fail("status", "", 999, (500, "InternalError", {}))
     assert content_of(ensurer(tmp_path, from_s3, from_hub(hub)).ensure("tiny")) == WHOLE
+
+
+def test_m4_who_names_another_folder_is_told_before_its_objects_are_asked_for(s3: S3) -> None:
+    s3.objects.put("not/a/model", {f"{number}.json": b"1" for number in range(20)})
+    error = failure(bucket("not/a/model"))
+    assert error.code is ErrorCode.NOT_FOUND and "model_index.json" in error.reason
+    assert s3.asked("HEAD") == 0

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+import xxhash
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,6 +28,7 @@ from wan_fixes.models.json_file import write_json
 from wan_fixes.models.lock_file import LockFile
 from wan_fixes.models.locks import LockManager
 from wan_fixes.models.manifest import manifest_path
+from wan_fixes.models.pinning import signable
 from wan_fixes.models.signatures import Signed, public_key_of, require_signature, sign, signature_path
 from wan_fixes.models.signing_key import load_signing_key, make_signing_key
 
@@ -332,6 +334,40 @@ def test_m14_only_what_is_sound_is_signed(
     lock.write_bytes(b"junk")
     run_manifest(capsys, "sign", str(lock), "--key", str(private), code=ExitCode.USAGE)
     assert not signature_path(bad).exists() and not signature_path(lock).exists()
+
+
+def test_m14_what_is_signed_is_what_was_checked(tmp_path: Path, cli_root: Path, capsys: Capture) -> None:
+    """The bytes count that were read, whatever the file has become since."""
+    run_manifest(capsys, "lock")
+    data = (cli_root / "models.lock").read_bytes()
+    path = tmp_path / "gone.lock"
+    assert signable(path, data) is Signed.LOCK
+    path.write_bytes(manifest_of().text)
+    assert signable(path, data) is Signed.LOCK
+    path.write_bytes(data)
+    assert signable(path, manifest_of().text) is Signed.MANIFEST
+
+
+def test_m14_a_lock_file_that_is_not_sound_is_called_that(tmp_path: Path, cli_root: Path, capsys: Capture) -> None:
+    run_manifest(capsys, "lock")
+    lock = cli_root / "models.lock"
+    sound = json.loads(lock.read_bytes().partition(b"\n")[2])
+    spoilt = {**sound["models"], "other@2.0.0#original": {"source": "hub", "revision": "1", "files": [{}]}}
+    for models, said in ((spoilt, "other@2.0.0#original"), ({}, "pins nothing"), (3, "pins nothing")):
+        write_json(lock, sound | {"models": models})
+        refused_lock(lock, said)
+    write_json(lock, sound | {"format": 2})
+    refused_lock(lock, "later wan-fixes")
+    lock.write_bytes(lock.read_bytes() + b" ")
+    refused_lock(lock, "checksum")
+    lock.write_bytes(xxhash.xxh3_128_hexdigest(b"{").encode() + b"\n{")
+    refused_lock(lock, "not JSON")
+
+
+def refused_lock(lock: Path, said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        signable(lock, lock.read_bytes())
+    assert caught.value.code is ErrorCode.BAD_REPLY and said in caught.value.reason and caught.value.fix
 
 
 def test_m14_a_private_key_is_its_owner_s_and_never_overwritten(tmp_path: Path) -> None:

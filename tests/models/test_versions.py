@@ -212,15 +212,15 @@ def test_m11_a_training_that_starts_gets_the_revision_that_waited(
 def test_m11_a_second_update_while_one_waits_takes_its_place(
     hub: Hub, models: ModelEnsurer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.swapper, "_is_in_use", lambda _: True)
-    release(hub)
-    ModelVersions(models).update("tiny", strategy=MigrationStrategy.PARALLEL)
-    newest = release(hub, **{LARGE: some_bytes(2 * PART, 5)})
-    hub.fail("status", "storage", 99, (404, {}))
-    with pytest.raises(ModelError):
+    with monkeypatch.context() as patch:
+        patch.setattr(models.swapper, "_is_in_use", lambda _: True)
+        release(hub)
         ModelVersions(models).update("tiny", strategy=MigrationStrategy.PARALLEL)
-    hub.faults.clear()
-    monkeypatch.undo()
+        newest = release(hub, **{LARGE: some_bytes(2 * PART, 5)})
+        hub.fail("status", "storage", 99, (404, {}))
+        with pytest.raises(ModelError):
+            ModelVersions(models).update("tiny", strategy=MigrationStrategy.PARALLEL)
+        hub.faults.clear()
     models.ensure("tiny")
     assert content_of(models.target("tiny").folder) == whole()  # a half-made revision never takes the place
     ModelVersions(models).update("tiny")

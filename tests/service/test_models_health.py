@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 import jsonschema
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from models.world import NEEDED, NEEDED_BYTES, PART, manifest_of
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,6 +29,7 @@ from wan_fixes.models.names import ModelName
 from wan_fixes.models.recording import ModelRecorder, record_path
 from wan_fixes.models.records import FileRecord
 from wan_fixes.models.revalidation import Revalidation
+from wan_fixes.models.signatures import public_key_of
 from wan_fixes.service.deadline import Deadline
 from wan_fixes.service.metrics import Totals, split_key
 
@@ -140,7 +142,7 @@ def test_m18_asking_changes_nothing(complete: ModelEnsurer, root: Path) -> None:
 def test_m18_metrics_say_what_is_there_and_what_came(complete: ModelEnsurer) -> None:
     record_a_fetch(complete)
     with pytest.raises(ModelError), ModelRecorder(complete.resolver).operation("verify", TINY):
-        raise ModelError(ErrorCode.LOCK_TIMEOUT, "no")
+        raise ModelError(ErrorCode.NOT_FOUND, "no")
     with running(complete) as address:
         text = httpx.get(f"{address}/metrics").text
         modern = httpx.get(f"{address}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
@@ -309,3 +311,31 @@ def test_m18_json_is_json(complete: ModelEnsurer) -> None:
             answer = httpx.get(f"{address}{path}")
             assert answer.headers["content-type"] == "application/json"
             assert json.loads(answer.content)
+
+
+@pytest.fixture
+def forged(complete: ModelEnsurer, monkeypatch: pytest.MonkeyPatch) -> ModelEnsurer:
+    """Its pins are signed by nobody, and a key is configured."""
+    key = Ed25519PrivateKey.generate()
+    monkeypatch.setenv("WAN_MODELS_PUBLIC_KEY", public_key_of(key).text)
+    return complete
+
+
+@pytest.mark.parametrize("path", ["/health/models", "/health/models/tiny", "/metrics"])
+def test_m18_a_record_that_is_not_believed_is_said(forged: ModelEnsurer, path: str) -> None:
+    with running(forged) as address:
+        answer = httpx.get(f"{address}{path}")
+        assert httpx.get(f"{address}/health/live").status_code == 200
+    assert (answer.status_code, answer.json()["status"]) == (503, "unreadable")
+    error = answer.json()["error"]
+    assert error["code"] == "SIGNATURE_FAIL" and error["reason"] and error["fix"]
+
+
+def test_m18_a_model_that_is_read_just_now_counts_as_complete(complete: ModelEnsurer) -> None:
+    with running(complete) as address, complete.locks.hold(TINY.folder_name):
+        samples = samples_of(httpx.get(f"{address}/metrics").text)
+        state = httpx.get(f"{address}/health/models").json()["models"][0]["state"]
+    assert (samples["wan_models_complete", (("model_id", "tiny@1.0.0"), ("variant", "original"))], state) == (
+        1.0,
+        "VERIFYING",
+    )

@@ -72,6 +72,8 @@ def test_m18_the_token_of_the_environment_counts(root: Path) -> None:
         (["--token-required"], "nor WAN_SERVE_TOKEN"),
         (["--host", "0.0.0.0", "--allow-host", "train.example"], "needs a token and TLS"),
         (["--host", "train.example"], "is no address"),
+        (["--revalidate", "inf"], "is not finite"),
+        (["--revalidate", "nan"], "--revalidate"),
     ],
 )
 def test_m18_what_is_unsafe_is_refused(

@@ -9,6 +9,7 @@ from models.world import REPOSITORY
 from wan_fixes.health import RunDatabase
 from wan_fixes.hosts.standalone.trainer import train
 from wan_fixes.models import ErrorCode, ModelError
+from wan_fixes.models.locate import named_model
 from wan_fixes.settings import Settings
 
 
@@ -55,6 +56,16 @@ def test_m19_a_repository_that_no_manifest_has_is_fetched_as_a_model_of_that_typ
         hub.requests.clear()
         assert train(preset, settings=Settings()).finished
         assert hub.requests == []
+
+
+def test_m16_the_path_of_a_folder_that_is_gone_names_the_model_that_is_called_so(
+    workplace, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(workplace.model, "WAN_2_1_T2V_1_3B", tmp_path, monkeypatch):
+        for old in (tmp_path / "gone" / "Tiny-Diffusers", "D:\\models\\Tiny-Diffusers"):
+            named = named_model(str(old), "WAN_2_1_T2V_1_3B")
+            assert named is not None and named.name == "tiny@1.0.0#original"
+        assert named_model(str(tmp_path / "gone" / "another"), "WAN_2_1_T2V_1_3B") is None
 
 
 def test_m19_a_folder_of_that_name_is_that(workplace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

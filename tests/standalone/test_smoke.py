@@ -18,6 +18,7 @@ from wan_fixes.cli.console import ExitCode
 from wan_fixes.errors import CriticalError, UserError
 from wan_fixes.hosts.standalone.smoke import smoke_test, variant_of
 from wan_fixes.models import ModelEnsurer
+from wan_fixes.models.sealing import new_key
 from wan_fixes.schemas import load_schema
 from wan_fixes.wan.variants import get_variant
 
@@ -199,3 +200,18 @@ def test_m17_smoke_of_a_model_by_name(
 def test_m17_smoke_of_what_is_no_model_fails(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
     code, _, said = run(str(tmp_path))
     assert code == ExitCode.USAGE and "no model in diffusers' layout" in said
+
+
+def test_m14_smoke_opens_an_encrypted_model(
+    tiny_wan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.setenv("WAN_MODELS_KEYRING", "0")
+    monkeypatch.setenv("WAN_MODELS_ENCRYPTION_KEY", new_key())
+    with served(tiny_wan, T2V, tmp_path, monkeypatch) as hub:
+        manifest = tmp_path / "tiny.toml"
+        manifest.write_text(f"{manifest.read_text()}\nsensitive = true\n")
+        sealed = ModelEnsurer().ensure("tiny", is_opened=False)
+        hub.requests.clear()
+        code, out, said = run("tiny", "--device", "cpu", "--steps", "1", "--json")
+    assert code == ExitCode.OK, said
+    assert json.loads(out)["folder"] != str(sealed) and hub.requests == []

@@ -129,8 +129,8 @@ def test_a_failure_at_any_step_leaves_the_old_entry(
     store = SampleStore(tmp_path)
     store.put(key_of(0), {"x": 1})
     with monkeypatch.context() as patch:
-        where = {"write": (atomic, "_write"), "fsync": (atomic.os, "fsync"), "replace": (atomic, "replace_patiently")}[step]
-        patch.setattr(*where, fail)
+        steps = {"write": (atomic, "_write"), "fsync": (atomic.os, "fsync"), "replace": (atomic, "replace_patiently")}
+        patch.setattr(*steps[step], fail)
         with pytest.raises(CriticalError) as caught:
             store.put(key_of(0), item_of(0))
     assert caught.value.path == str(store._path(key_of(0))) and caught.value.fix

@@ -26,6 +26,7 @@ from wan_fixes.cli.models_view import (
     known_size,
     names_there,
     show_statuses,
+    work_on_each,
 )
 from wan_fixes.cli.tables import small_table
 
@@ -91,7 +92,8 @@ def status(models: Models = None, as_json: AsJson = False, _debug: Debug = False
     found = [ensurer.status(name) for name in models or all_names(ensurer)]
     show_statuses(ensurer, found, as_json=as_json)
     if models:
-        exit_unless_complete(found)
+        # Who reads a model just now does not make it incomplete.
+        exit_unless_complete([ensurer.look(ensurer.target(name)) for name in models])
 
 
 @app.command("verify")
@@ -99,18 +101,18 @@ def verify(models: Models = None, as_json: AsJson = False, _debug: Debug = False
     """Read all files of these models, or of all that are there, and compare their digests. Exits with 4 when one is
     not complete; changes nothing.
     """
-    from wan_fixes.models import ModelEnsurer, ModelState
+    from wan_fixes.models import ModelEnsurer, ModelState, ModelStatus
 
     ensurer = ModelEnsurer()
-    found = []
-    for name in models or names_there(ensurer):
-        if ensurer.status(name).state is ModelState.NOT_PRESENT:
-            found.append(ensurer.status(name))
-            continue
+
+    def verified(name: str) -> ModelStatus:
+        there = ensurer.status(name)
+        if there.state is ModelState.NOT_PRESENT:
+            return there
         with bytes_bar(f"verifying {name}") as came:
-            found.append(ensurer.verify_integrity(name, on_progress=came))
-    show_statuses(ensurer, found, as_json=as_json)
-    exit_unless_complete(found)
+            return ensurer.verify_integrity(name, on_progress=came)
+
+    work_on_each(ensurer, models or names_there(ensurer), verified, as_json=as_json)
 
 
 def _has_sizes(files: Any) -> bool:

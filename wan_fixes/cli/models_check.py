@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, out, print_json, shown
+from wan_fixes.cli.models_view import finite_only
 from wan_fixes.cli.tables import small_table
 from wan_fixes.health.text import size_text
 
@@ -26,7 +27,8 @@ def check(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="ID, ID@VERSION or ID@VERSION#VARIANT.")],
     mode: Annotated[str | None, typer.Option("--mode", metavar="t2v|i2v|ti2v", help="What to make clips from.")] = None,
     vram: Annotated[
-        float | None, typer.Option("--vram", metavar="GB", min=0, help="Free on the GPU (default: as it is).")
+        float | None,
+        typer.Option("--vram", metavar="GB", min=0, callback=finite_only, help="Free on the GPU (default: as it is)."),
     ] = None,
     frames: Annotated[int | None, typer.Option("--frames", min=1, help="Of a clip (default: the model's).")] = None,
     width: Annotated[int | None, typer.Option("--width", min=1, help="In pixels (default: the model's).")] = None,

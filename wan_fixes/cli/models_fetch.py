@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wan_fixes.cli.bars import progress_bar
-from wan_fixes.cli.console import AsJson, Debug, ExitCode, out, print_json, report, say_above_bars, shown
-from wan_fixes.cli.models_view import Models, Once, bytes_bar, exit_unless_complete, names_there, show_statuses
+from wan_fixes.cli.console import AsJson, Debug, out, print_json, report, say_above_bars, shown
+from wan_fixes.cli.models_view import Models, Once, bytes_bar, finite_only, names_there, work_on_each, worst
 from wan_fixes.health.text import plain
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def ensure(
         int, typer.Option("--at-once", min=1, max=16, help="Models that are fetched at once; the others queue.")
     ] = 1,
     limit: Annotated[
-        float, typer.Option("--limit", metavar="MB", min=0, help="Megabytes a second at most; 0 is no limit.")
+        float,
+        typer.Option(
+            "--limit", metavar="MB", min=0, callback=finite_only, help="Megabytes a second at most; 0 is no limit."
+        ),
     ] = 0.0,
     links: Annotated[
         Path | None,
@@ -48,18 +51,21 @@ def ensure(
     """Fetch what is missing of models, and print their folders. It goes on where it was interrupted."""
     from wan_fixes.models import FetchOptions, ModelEnsurer, Progress
     from wan_fixes.models.queue import ensure_all
-    from wan_fixes.models.sources.links import LinkStore
+    from wan_fixes.models.sources.links import LinkStore, name_of_links
     from wan_fixes.models.sources.order import sources_of
     from wan_fixes.models.sources.rate import RateLimiter
 
     options = FetchOptions(connections=connections, rate=RateLimiter(limit * 1e6))
 
     def sources(target: Target) -> Iterator[Source]:
-        if links is not None:
+        if links is not None and linked in (None, str(target.name)):
             yield LinkStore(links, target.name)
         yield from sources_of(target, options.retry)
 
     ensurer = ModelEnsurer(options=options, make_sources=sources)
+    linked = None  # of a single model the links are looked at when it is fetched
+    if links is not None and len(models) > 1:
+        linked = name_of_links(links, [ensurer.target(name).name for name in models])
     far: dict[str, Progress] = {}
     with progress_bar(", ".join(plain(name, 60) for name in models), in_bytes=True) as update:
 
@@ -83,17 +89,17 @@ def ensure(
         for outcome in done:
             out.print(shown(outcome.folder), soft_wrap=True)
     if failed:
-        raise typer.Exit(max(failed, key=lambda code: code is ExitCode.FAILED))
+        raise typer.Exit(worst(failed))
 
 
 def repair(models: Models = None, as_json: AsJson = False, _debug: Debug = False) -> None:
     """Read all files of these models, or of all that are there, and fetch the parts that are not as they should be."""
-    from wan_fixes.models import ModelEnsurer
+    from wan_fixes.models import ModelEnsurer, ModelStatus
 
     ensurer = ModelEnsurer()
-    found = []
-    for name in models or names_there(ensurer):
+
+    def repaired(name: str) -> ModelStatus:
         with bytes_bar(f"repairing {name}") as came:
-            found.append(ensurer.repair(name, on_progress=came))
-    show_statuses(ensurer, found, as_json=as_json)
-    exit_unless_complete(found)
+            return ensurer.repair(name, on_progress=came)
+
+    work_on_each(ensurer, models or names_there(ensurer), repaired, as_json=as_json)

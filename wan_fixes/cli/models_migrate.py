@@ -34,11 +34,13 @@ def migrate(
 
     migration = Migration(ModelEnsurer())
     if undo is not None:
-        origin = migration.undo(undo)
+        undone = migration.undo(undo)
         if as_json:
-            print_json({"undone": undo, "folder": str(origin)})
+            print_json({"undone": undo, "folder": str(undone.folder)})
         else:
-            out.print(shown(f"{undo} is no longer linked; its files are in {origin}"), soft_wrap=True)
+            out.print(shown(f"{undo} is no longer linked; what was linked is in {undone.folder}"), soft_wrap=True)
+            if undone.left:
+                out.print(shown(f"what was fetched stays: {some_of(undone.left)}"), soft_wrap=True)
         return
     candidates = migration.find(folder or hub_cache_folder(), name)
     if not yes:

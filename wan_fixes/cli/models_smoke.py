@@ -54,7 +54,6 @@ def _find(model: str) -> tuple[Path, WanVariant]:
     from wan_fixes.hosts.standalone.smoke import variant_of
     from wan_fixes.models.components import require_components
     from wan_fixes.models.locate import check_complete, named_model
-    from wan_fixes.models.usage import UsageLog
     from wan_fixes.wan.variants import get_variant
 
     named = named_model(model, model_type="")
@@ -63,7 +62,7 @@ def _find(model: str) -> tuple[Path, WanVariant]:
         return folder, variant_of(folder)
     check_complete(model, model_type="")
     ensurer = named.ensurer()
-    target = ensurer.target(named.name)
-    require_components(target.folder, named.spec)
-    UsageLog(ensurer.resolver, ensurer.locks).use(target.name)
-    return target.folder, get_variant(named.spec.model_type)
+    ensurer.usage.use(ensurer.target(named.name).name)
+    folder = ensurer.ensure(named.name)  # it opens one that is encrypted, and asks no server
+    require_components(folder, named.spec)
+    return folder, get_variant(named.spec.model_type)

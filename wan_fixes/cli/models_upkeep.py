@@ -78,7 +78,7 @@ def gc(
     _show(plan, removed=is_done)
     if is_done:
         stays = len(plan.removable) - len(gone)
-        busy = f"; {stays} stayed, since somebody began to use them" if stays else ""
+        busy = f"; {stays} stayed: used, changed or gone meanwhile" if stays else ""
         out.print(f"{size_text(sum(one.bytes for one in gone))} freed{busy}")
     elif plan.removable:
         out.print(f"nothing was removed: the same command with --yes frees {size_text(plan.reclaimed)}")
@@ -145,7 +145,8 @@ def dedup(yes: Yes = False, as_json: AsJson = False, _debug: Debug = False) -> N
         table.add_row(shown(one.path.relative_to(ensurer.resolver.root)), size_text(one.size))
     out.print(table)
     if yes:
-        left = f"; {len(found) - len(done)} could not be linked on this file system" if len(done) < len(found) else ""
+        stay = len(found) - len(done)
+        left = f"; {stay} stayed: in use, changed meanwhile, or the file system has no links" if stay else ""
         out.print(f"{size_text(sum(one.size for one in done))} freed{left}")
     else:
         out.print(f"nothing was changed: the same command with --yes frees {size_text(sum(one.size for one in found))}")

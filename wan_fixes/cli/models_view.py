@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wan_fixes.cli.bars import progress_bar
-from wan_fixes.cli.console import ExitCode, out, print_json, shown
+from wan_fixes.cli.console import ExitCode, out, print_json, report, shown
 from wan_fixes.cli.tables import small_table
 from wan_fixes.health.text import size_text
 
@@ -73,6 +74,40 @@ def exit_unless_complete(found: Sequence[ModelStatus]) -> None:
 
     if any(status.state is not ModelState.COMPLETE for status in found):
         raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def work_on_each(
+    ensurer: ModelEnsurer, names: Sequence[str], work: Callable[[str], ModelStatus], *, as_json: bool
+) -> None:
+    """Do some work on these models and show their states; one that fails does not keep the others waiting.
+
+    Leaves with the worst of the failures' codes; else with `ExitCode.INCOMPLETE` when one is not complete.
+    """
+    from wan_fixes.models import ModelError
+
+    found, failed = [], []
+    for name in names:
+        try:
+            found.append(work(name))
+        except (ModelError, OSError) as error:
+            failed.append(report(error))
+    if as_json or found or not failed:
+        show_statuses(ensurer, found, as_json=as_json)
+    if failed:
+        raise typer.Exit(worst(failed))
+    exit_unless_complete(found)
+
+
+def worst(failed: Sequence[ExitCode]) -> ExitCode:
+    """Of the codes with which models failed, the one to leave with: a failure counts more than a mistake."""
+    return max(failed, key=lambda code: code is ExitCode.FAILED)
+
+
+def finite_only(value: float | None) -> float | None:
+    """The callback of an option that is a number: one that is not finite is refused."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not finite")
+    return value
 
 
 def some_of(files: Sequence[str]) -> str:

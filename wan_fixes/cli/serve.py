@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from wan_fixes.cli.console import Debug, finite, out, shown
+from wan_fixes.cli.models_view import finite_only
 from wan_fixes.cli.places import find_run_database
 from wan_fixes.cli.stats import as_dict
 from wan_fixes.errors import UserError
@@ -40,7 +41,11 @@ def serve(
     revalidate: Annotated[
         float | None,
         typer.Option(
-            "--revalidate", metavar="HOURS", min=0.1, help="Read complete models again when so old, in the background."
+            "--revalidate",
+            metavar="HOURS",
+            min=0.1,
+            callback=finite_only,
+            help="Read complete models again when so old, in the background.",
         ),
     ] = None,
     _debug: Debug = False,

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from wan_fixes.models.agreement import agreed
+from wan_fixes.models.components import require_components
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import Progress
 from wan_fixes.models.gc import remove_model
-from wan_fixes.models.installed import ModelState
+from wan_fixes.models.installed import REMOVING_NAME, ModelState, Verified
 from wan_fixes.models.json_file import read_json, write_json
-from wan_fixes.models.listing import Listing, files_of_model
+from wan_fixes.models.linking import is_linked
+from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
 from wan_fixes.models.nearby import Place, link_files
 from wan_fixes.models.publishing import disk_errors, publish
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model
 from wan_fixes.models.sources.hub_cache import HubCache
 from wan_fixes.models.target import Target, refuse_sensitive, target_of
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+# What a source, the pins or the disk say against it, which what a folder holds cannot make good.
+_SAYS_NO: Final = frozenset(
+    {
+        ErrorCode.NOT_WRITABLE,
+        ErrorCode.NO_SPACE,
+        ErrorCode.CHECKSUM_FAIL,
+        ErrorCode.MISSING_FILES,
+        ErrorCode.SIGNATURE_FAIL,
+        ErrorCode.UNSAFE_PATH,
+        ErrorCode.INVALID_CONFIG,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,50 @@ class Adopted:
         return not self.missing
 
 
+@dataclass(frozen=True)
+class Undone:
+    """What became of a model whose links were taken away.
+
+    Attributes
+    ----------
+    folder:
+        Where the files that were linked still are.
+    left:
+        Files of the model that stay, since they are not links to those: they were fetched.
+    """
+
+    folder: Path
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What is remembered of a model that was taken over.
+
+    Attributes
+    ----------
+    place:
+        The label of where it came from, which it may be pinned to.
+    links:
+        The file that each path of the model was linked to.
+    """
+
+    folder: str
+    place: str
+    links: Mapping[str, str]
+
+    def write(self, path: Path) -> None:
+        content = {"format": _FORMAT, "from": self.folder, "place": self.place, "seconds": time.time()}
+        write_json(path, {**content, "links": dict(self.links)})
+
+    @classmethod
+    def read(cls, path: Path) -> _Note | None:
+        content: Any = read_json(path)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            return None
+        return cls(content["from"], content["place"], content["links"])
+
+
 class Migration:
     """Adopts what is in folders of the user's, and undoes it. Their files are read, and never changed."""
 
@@ -71,8 +132,9 @@ class Migration:
 
         With a `name` it is that model, whatever the folder is called. Raises ModelError where there is none.
         """
+        folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as the user wrote them
         if name is not None:
-            return [Candidate(self._ensurer.target(name), folder, FolderStore(folder, with_digests=True))]
+            return [_in_folder(self._ensurer.target(name), folder)]
         found = [candidate for target in self._targets() for candidate in _candidates(folder, target)]
         if not found:
             raise ModelError(
@@ -97,7 +159,8 @@ class Migration:
         ):
             if ensurer.look(target).state is ModelState.COMPLETE:
                 return Adopted(str(target.name), target.folder, 0, (), 0)
-            listing = self._listing(candidate)
+            known = self._known_listing(target)
+            listing = known or self._listing_as_it_is(candidate)
             right = ensurer.right_files(target.folder, listing)
             done = 0
 
@@ -117,10 +180,16 @@ class Migration:
             missing = [file for file in lacking if file.path not in linked]
             if linked:
                 operation.came("linked", sum(record.size for record in linked.values()))
-                note = {"format": _FORMAT, "from": str(candidate.folder), "seconds": time.time()}
-                write_json(self._note(target), note)
+                self._write_note(candidate, [file for file in listing.files if file.path in linked])
+
+            def confirm(folder: Path) -> None:
+                if ensurer.features.check_components:
+                    require_components(folder, target.spec)
+                if known is None:
+                    ensurer.pin_listing(target, listing)
+
             if not missing:
-                publish(target.name, listing, target.partial, target.folder, linked, right)
+                publish(target.name, listing, target.partial, target.folder, linked, right, confirm)
             return Adopted(
                 str(target.name),
                 target.folder,
@@ -129,12 +198,12 @@ class Migration:
                 sum(file.size for file in missing),
             )
 
-    def undo(self, model_id: str, variant: str | None = None) -> Path:
-        """Take the links away again; returns the folder that the model was taken from. Raises ModelError."""
+    def undo(self, model_id: str, variant: str | None = None) -> Undone:
+        """Take the links away again, and nothing else. Raises ModelError."""
         ensurer, target = self._ensurer, self._ensurer.target(model_id, variant)
         with ensurer.locks.hold(target.name.folder_name):
-            content: Any = read_json(self._note(target))
-            if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            note = _Note.read(self._note(target))
+            if note is None:
                 raise ModelError(
                     ErrorCode.NOT_FOUND,
                     f"{target.name} was not taken over",
@@ -151,19 +220,42 @@ class Migration:
                     fix="wait for its end",
                 )
             with disk_errors(target.folder):
-                remove_model(target.folder)
+                left = (*_take_links(target.folder, note.links), *_take_links(target.partial, note.links))
+                pinned = ensurer.lock_file.unchecked(target.name)
+                if pinned is not None and pinned.source == note.place:
+                    ensurer.lock_file.forget(target.name)
                 self._note(target).unlink()
-            return Path(str(content["from"]))
+            return Undone(Path(note.folder), left)
 
-    def _listing(self, candidate: Candidate) -> Listing:
-        """What the model should be: as it is pinned or its source says; where none answers, as it is there."""
+    def _known_listing(self, target: Target) -> Listing | None:
+        """What the model should be, as it is pinned or its source says; None where none answers."""
         try:
-            return self._ensurer.lock(str(candidate.target.name))
+            return self._ensurer.lock(str(target.name))
         except ModelError as error:
-            if error.code in (ErrorCode.NOT_WRITABLE, ErrorCode.NO_SPACE):
+            if error.code in _SAYS_NO:
                 raise
-            listing = files_of_model(candidate.target.spec, candidate.place.listing())
-            return self._ensurer.pin_listing(candidate.target, listing)
+            return None
+
+    def _listing_as_it_is(self, candidate: Candidate) -> Listing:
+        """What the place has of the model. Raises ModelError where the manifest says otherwise, or it is not whole."""
+        target = candidate.target
+        self._ensurer.lock_file.check_open(target.name)
+        if isinstance(candidate.place, FolderStore) and self._ensurer.features.check_components:
+            require_components(candidate.folder, target.spec)  # before anything is linked
+        return agreed(target.variant, files_of_model(target.spec, candidate.place.listing()))
+
+    def _write_note(self, candidate: Candidate, linked: Iterable[RemoteFile]) -> None:
+        """Add to what is noted of a model those of its files that lie there as links to the candidate's."""
+        target, path = candidate.target, self._note(candidate.target)
+        before = _Note.read(path)
+        links = {} if before is None else dict(before.links)
+        for file in linked:
+            for source in candidate.place.paths_of(file):
+                if is_linked(source, target.partial / file.path):
+                    links[file.path] = str(source)
+                    break
+        if links:
+            _Note(str(candidate.folder), candidate.place.label, links).write(path)
 
     def _targets(self) -> Iterable[Target]:
         for spec in self._ensurer.manifest.models.values():
@@ -177,11 +269,40 @@ class Migration:
 def _candidates(folder: Path, target: Target) -> Iterable[Candidate]:
     for found in folders_of_model(folder, target.spec, target.variant, target.name):
         if found != folder or _is_named_like(folder, target):
-            yield Candidate(target, found, FolderStore(found, with_digests=True))
+            yield _in_folder(target, found)
     for cache in (folder, folder / "hub", folder.parent):
         place = HubCache(target.variant.hub, cache)
         if place.folder.is_dir() and (cache != folder.parent or place.folder == folder):
             yield Candidate(target, place.folder, place)
+
+
+def _in_folder(target: Target, folder: Path) -> Candidate:
+    return Candidate(target, folder, FolderStore(folder, with_digests=True, components=target.spec.components))
+
+
+def _take_links(folder: Path, links: Mapping[str, str]) -> tuple[str, ...]:
+    """Delete what still is a link, by path, and folders that are empty then; returns the paths of what is left."""
+    there = {found.relative_to(folder).as_posix() for found in _files_below(folder)}
+    linked = {path for path in there & links.keys() if is_linked(Path(links[path]), folder / path)}
+    verified = Verified.read(folder)
+    is_begun = verified is None and (folder / REMOVING_NAME).exists()
+    if is_begun or (verified is not None and verified.files.keys() & there <= linked):
+        remove_model(folder)
+        return ()
+    for path in linked:
+        (folder / path).unlink()
+    for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            inner.rmdir()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return tuple(sorted(there - linked))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for found in folder.rglob("*"):
+        if (found.is_symlink() or not found.is_dir()) and not found.name.startswith("."):
+            yield found
 
 
 def _is_named_like(folder: Path, target: Target) -> bool:

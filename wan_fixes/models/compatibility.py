@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from wan_fixes.health.text import size_text
 from wan_fixes.models.components import find_problems
+from wan_fixes.models.fetching import SAFETY_MARGIN
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.installed import ModelStatus
 from wan_fixes.models.manifest import Manifest
@@ -235,9 +236,9 @@ def check_compatibility(
     asked = wanted.estimate(spec)
     # What no memory and no disk would change.
     misfits = [*_wrong_mode(spec, wanted, manifest), *_wrong_size(spec, wanted)]
-    lacks, unknown = _lacks(spec, status, hardware)
+    lacks, unknown = _lacks(spec, variant, status, hardware)
     tried: list[Fallback] = []
-    for fallback in _ways(spec, variant, wanted, manifest, hardware):
+    for fallback in every_way(spec, variant, wanted, hardware, manifest):
         tried.append(fallback)
         if fallback.fits is not False:
             break
@@ -297,22 +298,25 @@ def _wrong_size(spec: ModelSpec, wanted: WantedSettings) -> Iterator[Issue]:
         )
 
 
-def _lacks(spec: ModelSpec, status: ModelStatus | None, hardware: Hardware) -> tuple[list[Issue], list[str]]:
+def _lacks(
+    spec: ModelSpec, variant: VariantSpec, status: ModelStatus | None, hardware: Hardware
+) -> tuple[list[Issue], list[str]]:
     """What the disk lacks: space for what is to be fetched, and components of a folder that is there."""
     issues: list[Issue] = []
     unknown: list[str] = []
     if status is None:
         return issues, unknown
-    if status.folder.is_dir():
+    if status.folder.is_dir() and not variant.sensitive:  # the components of those are encrypted
         fetch = f"`wan models ensure {status.name}` fetches what is missing"
         issues += [(str(problem), fetch) for problem in find_problems(status.folder, spec) if not problem.is_optional]
     needed, free = status.bytes_needed, hardware.disk_free
     if needed is None or (needed and free is None):
         unknown.append("whether what is still to be fetched fits on the disk")
-    elif free is not None and needed > free:
+    elif needed and free is not None and needed + SAFETY_MARGIN > free:
         issues.append(
             (
-                f"{size_text(needed)} are still to be fetched, and {size_text(free)} are free on the disk",
+                f"{size_text(needed)} are still to be fetched, {size_text(SAFETY_MARGIN)} are to stay free, and "
+                f"{size_text(free)} are free on the disk",
                 "`wan models gc` shows what can go",
             )
         )
@@ -340,9 +344,11 @@ def _unknown_memory(hardware: Hardware) -> list[str]:
     return [what for what, free in named.items() if free is None]
 
 
-def _ways(
-    spec: ModelSpec, variant: VariantSpec, wanted: WantedSettings, manifest: Manifest, hardware: Hardware
+def every_way(
+    spec: ModelSpec, variant: VariantSpec, wanted: WantedSettings, hardware: Hardware, manifest: Manifest
 ) -> Iterator[Fallback]:
+    """The ways to do it, whether they fit or not: first as it is asked for, then those with less memory."""
+
     def way(kind: FallbackKind, settings: WantedSettings, model: ModelSpec = spec, name: str = "") -> Fallback:
         needs = settings.estimate(model)
         fits_gpu = _is_enough(hardware.vram_free, needs.total)

@@ -61,7 +61,10 @@ def s3_credentials() -> tuple[str, str, str] | None:
 
 
 def store_secret(name: SecretName, value: str) -> None:
-    """Put a secret into the system's keyring. Raises ModelError where there is none that guards what it holds."""
+    """Put a secret into the system's keyring.
+
+    Raises ModelError where there is none that guards what it holds, and where it holds another one under that name.
+    """
     remember_secret(value)
     try:
         _keyring.put(name, value)
@@ -99,11 +102,18 @@ class SystemKeyring:
                 return ""
 
     def put(self, name: str, value: str) -> None:
-        """Have it hold a value. Raises KeyringFailureError, also where it would keep it in the clear."""
+        """Have it hold a value, in the place of no other one.
+
+        Raises KeyringFailureError, also where it would keep it in the clear.
+        """
 
         def store(keyring: Any) -> bool:
             if keyring.get_keyring().priority < _RECOMMENDED:
                 raise KeyringFailureError(f"{type(keyring.get_keyring()).__module__} does not guard what it holds")
+            # Asked again, since `get` may have given up on it while somebody was typing its password.
+            held = keyring.get_password(SERVICE, name)
+            if held and held != value:
+                raise KeyringFailureError("it holds another one already, which is kept")
             keyring.set_password(SERVICE, name, value)
             return bool(keyring.get_password(SERVICE, name) == value)
 
@@ -166,15 +176,22 @@ def _stored_by_hub_client() -> str:
     """
     if os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").lower() in _YES:
         return ""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    home = os.environ.get("HF_HOME") or str(Path(cache) / "huggingface")
-    path = Path(os.environ.get("HF_TOKEN_PATH") or Path(home) / "token").expanduser()
     try:
+        path = _path_of_hub_client()
         with path.open("rb") as file:
             data = file.read(_LONGEST + 1)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where a user has no home, as in some containers
         return ""
     return _handed_out(data.decode("ascii", "replace"), str(path))
+
+
+def _path_of_hub_client() -> Path:
+    """Where it keeps the token. Raises RuntimeError where that would be in a home that the user does not have."""
+    for variable, below in (("HF_TOKEN_PATH", ""), ("HF_HOME", "token"), ("XDG_CACHE_HOME", "huggingface/token")):
+        named = os.environ.get(variable)
+        if named:
+            return Path(named, below).expanduser()
+    return Path.home() / ".cache" / "huggingface" / "token"
 
 
 def _handed_out(value: str, where: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from wan_fixes.models.ensure import ModelEnsurer
+from wan_fixes.models.file_states import bytes_on_disk, states_below, states_of
 from wan_fixes.models.installed import Verified
 from wan_fixes.models.layout import OLD_VERSIONS, free_bytes
-from wan_fixes.models.quota import bytes_on_disk
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,13 @@ def disk_usage(ensurer: ModelEnsurer, names: Sequence[str]) -> DiskUsage:
     models, all_files = [], []
     for target in map(ensurer.target, names):
         files = _files_of(target.folder)
-        shared = sum(path.stat().st_size for path in files if path.is_symlink() or path.stat().st_nlink > 1)
+        contents = list(_contents_of(files))
+        shared = sum(state.st_size for path, state in contents if path.is_symlink() or state.st_nlink > 1)
         folder_name = target.name.folder_name
         models.append(
             ModelUsage(
                 target.spec.short_name(target.variant.name),
-                sum(path.stat().st_size for path in files),
+                sum(state.st_size for _, state in contents),
                 shared,
                 usage.last_used(folder_name),
                 folder_name in pinned,
@@ -71,15 +74,16 @@ def disk_usage(ensurer: ModelEnsurer, names: Sequence[str]) -> DiskUsage:
             )
         )
         all_files += files
-    old = [path for path in (resolver.root / OLD_VERSIONS).rglob("*") if path.is_file()]
-    unfinished = [path for path in resolver.temporary.rglob("*") if path.is_file()]
-    current = bytes_on_disk(all_files)
+    published = list(states_of(all_files))
+    old = list(states_below(resolver.root / OLD_VERSIONS))
+    unfinished = list(states_below(resolver.temporary))
+    current, with_old = bytes_on_disk(published), bytes_on_disk([*published, *old])
     return DiskUsage(
         resolver.root,
         tuple(models),
         current,
-        bytes_on_disk([*all_files, *old]) - current,
-        bytes_on_disk([*all_files, *old, *unfinished]) - bytes_on_disk([*all_files, *old]),
+        with_old - current,
+        bytes_on_disk([*published, *old, *unfinished]) - with_old,
         free_bytes(resolver.root),
     )
 
@@ -87,4 +91,11 @@ def disk_usage(ensurer: ModelEnsurer, names: Sequence[str]) -> DiskUsage:
 def _files_of(folder: Path) -> list[Path]:
     verified = Verified.read(folder)
     names = [] if verified is None else verified.files
-    return [folder / name for name in names if (folder / name).is_file()]
+    return [folder / name for name in names]
+
+
+def _contents_of(files: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each file that is there, with its state; of a symbolic link that of the file that it leads to."""
+    for path in files:
+        with contextlib.suppress(OSError):
+            yield path, path.stat()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from queue import SimpleQueue
+from typing import Any, Final
 
 from wan_fixes.models.correlation import adopt, correlation_id, model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.finished import FinishedFiles
 from wan_fixes.models.layout import no_space, not_writable
 from wan_fixes.models.listing import Listing, RemoteFile
 from wan_fixes.models.partial_file import PART_BYTES, PartialFile
@@ -18,6 +20,7 @@ from wan_fixes.models.sources.rate import RateLimiter
 from wan_fixes.models.sources.source import Source
 from wan_fixes.models.sources.stream import Ending, FileStream, StoppedError
 from wan_fixes.models.sources.web import RetryPolicy
+from wan_fixes.models.stopping import stopped
 from wan_fixes.store.atomic import FULL
 
 logger = model_logger(__name__)
@@ -64,13 +67,16 @@ class Downloader:
 
         Raises ModelError for the first that cannot be had. What came is kept for the next time.
         """
+        finished = FinishedFiles(folder)
         records: dict[str, FileRecord] = {}
         jobs = []
         for file in listing.files:
-            known = _finished(folder / file.path, file, self._part_bytes)
+            known = finished.right(file)
+            if known is None and (known := self._finished(folder / file.path, file)) is not None:
+                finished.add({file.path: known})
             if known is None:
-                partial = PartialFile(folder / file.path, file, self._part_bytes)
-                jobs.append(_FileJob(partial, listing.revision))
+                partial = PartialFile(folder / file.path, file, self._part_bytes, self._source.label)
+                jobs.append(_FileJob(partial, listing.revision, finished))
             else:
                 records[file.path] = known
         self._run(jobs)
@@ -86,17 +92,27 @@ class Downloader:
         executor = ThreadPoolExecutor(
             self._connections, thread_name_prefix="models", initializer=adopt, initargs=(correlation_id(),)
         )
+        running: dict[Future[list[int]], _FileJob] = {}
+        done: SimpleQueue[Future[list[int]]] = SimpleQueue()
+
+        def start(work: Callable[..., list[int]], job: _FileJob, *arguments: Any) -> None:
+            future = executor.submit(work, job, *arguments)
+            running[future] = job
+            future.add_done_callback(done.put)
+
         failure: BaseException | None = None
         try:
-            running: dict[Future[list[int]], _FileJob] = {executor.submit(self._begin, job): job for job in jobs}
+            for job in jobs:
+                start(self._begin, job)
             while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    job, error = running.pop(future), future.exception()
-                    if error is not None:
-                        failure = error if failure is None or isinstance(failure, StoppedError) else failure
-                        self._stop.set()
-                    elif not self._stop.is_set():
-                        running |= {executor.submit(self._part, job, number): job for number in future.result()}
+                future = done.get()
+                job, error = running.pop(future), future.exception()
+                if error is not None:
+                    failure = error if failure is None or isinstance(failure, StoppedError) else failure
+                    self._stop.set()
+                elif not self._stop.is_set():
+                    for number in future.result():
+                        start(self._part, job, number)
         except BaseException:
             self._stop.set()
             raise
@@ -111,10 +127,10 @@ class Downloader:
         """Open a file and fetch the first part that it lacks; returns the others, to be fetched at once."""
         if self._stop.is_set():
             raise StoppedError
-        job.partial.open()
+        job.partial.open(self._stop)
         missing = job.left = job.partial.missing
         if not missing:
-            job.record = job.partial.finish()
+            job.finish()
             return []
         stream = self._stream(job)
         try:
@@ -159,23 +175,23 @@ class Downloader:
                 raise
             job.spoilt = error
 
-
-def _finished(path: Path, file: RemoteFile, part_bytes: int) -> FileRecord | None:
-    """A record of a file that an earlier start finished. Where nobody knows its digest, its size must do."""
-    if file.sha256 or file.git_id:
-        return matching_record(path, file, part_bytes)
-    try:
-        return record_of(path, part_bytes) if path.stat().st_size == file.size else None
-    except OSError:
-        return None
+    def _finished(self, path: Path, file: RemoteFile) -> FileRecord | None:
+        """A record of a file that an earlier start finished. Where nobody knows its digest, its size must do."""
+        if file.sha256 or file.git_id:
+            return matching_record(path, file, self._part_bytes, stop=self._stop)
+        try:
+            return record_of(path, self._part_bytes, stop=self._stop) if path.stat().st_size == file.size else None
+        except OSError:
+            return None
 
 
 class _FileJob:
     """One file: what of it is still to come, and how it ended."""
 
-    def __init__(self, partial: PartialFile, revision: str) -> None:
+    def __init__(self, partial: PartialFile, revision: str, finished: FinishedFiles) -> None:
         self.partial = partial
         self.revision = revision
+        self._finished = finished
         self.left: list[int] = []
         self.record: FileRecord | None = None
         self.is_last_try = False
@@ -189,18 +205,18 @@ class _FileJob:
             self.left.remove(number)
             if self.left:
                 return
+        self.finish()
+
+    def finish(self) -> None:
+        """Put the file in its place. Raises ModelError when it is not what it should be."""
         self.record = self.partial.finish()
+        self._finished.add({self.partial.file.path: self.record})
 
 
 def _as_ours(error: BaseException, jobs: list[_FileJob]) -> BaseException:
     """What ended it, as one of our errors."""
     if isinstance(error, StoppedError):
-        return ModelError(
-            ErrorCode.STOPPED,
-            "fetching was stopped",
-            reason="as it was asked to",
-            fix="run it again: it goes on where it was",
-        )
+        return stopped()
     if not isinstance(error, OSError):
         return error
     folder = jobs[0].partial.target.parent

@@ -124,17 +124,24 @@ class ModelEnsurer:
         return found
 
     def verify_integrity(
-        self, model_id: str, variant: str | None = None, *, on_progress: Callable[[Progress], None] = lambda _: None
+        self,
+        model_id: str,
+        variant: str | None = None,
+        *,
+        lock_timeout: float | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_wait: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> ModelStatus:
         """Read all files of a model and compare their digests; what is found is remembered.
 
         Files whose digest is wrong are named in `ModelStatus.corrupt`. No file of the model is changed, and no server
-        is asked.
+        is asked. `lock_timeout`, `on_wait` and `stop` are as for `ensure`.
         """
         target = self.target(model_id, variant)
         with (
             self.recorder.operation("verify", target.name) as operation,
-            self.locks.hold(target.name.folder_name),
+            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop=stop),
         ):
             operation.begin()
             found = self._verify(target, on_progress)
@@ -148,23 +155,25 @@ class ModelEnsurer:
         model_id: str,
         variant: str | None = None,
         *,
+        lock_timeout: float | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        on_wait: Callable[[str], None] | None = None,
         stop: threading.Event | None = None,
     ) -> ModelStatus:
         """Read all files of a model, and fetch those parts of them that are not what they should be.
 
         Raises ModelError like `ensure`.
         """
-        target = self.target(model_id, variant)
+        target, stop = self.target(model_id, variant), stop or threading.Event()
         with (
             self.recorder.operation("repair", target.name) as operation,
-            self.locks.hold(target.name.folder_name),
+            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop=stop),
         ):
             operation.begin()
             self.swapper.finish(target.name, target.folder)
             status = self._verify(target, on_progress)
             if status.state is not ModelState.COMPLETE:
-                self._have(target, status, Watch(on_progress, stop or threading.Event(), operation.came))
+                self._have(target, status, Watch(on_progress, stop, operation.came))
         return self.look(target)
 
     def lock(self, model_id: str, variant: str | None = None) -> Listing:
@@ -208,7 +217,7 @@ class ModelEnsurer:
             found.append(OtherModels(self.resolver.root, target.folder))
         if self.features.link_from_hub_cache:
             found.append(HubCache(variant.hub))
-        return [*found, *map(FolderStore, folders)]
+        return [*found, *(FolderStore(folder, components=spec.components) for folder in folders)]
 
     def right_files(self, folder: Path, listing: Listing) -> dict[str, FileRecord]:
         """Of the files in a folder, those that are what they should be; what is not known of one is read."""
@@ -240,7 +249,7 @@ class ModelEnsurer:
     ) -> None:
         with (
             self.recorder.operation("ensure", target.name) as operation,
-            self.locks.hold(target.name.folder_name, lock_timeout, on_wait),
+            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop=stop),
         ):
             self.swapper.finish(target.name, target.folder)
             status = self.look(target)  # another process may have fetched it meanwhile
@@ -249,13 +258,23 @@ class ModelEnsurer:
                 self._have(target, status, Watch(on_progress, stop, operation.came))
 
     def _have(self, target: Target, status: ModelStatus, watch: Watch) -> None:
+        """Bring what is missing, and publish it."""
+        try:
+            self._have_once(target, status, watch)
+        except _UnprovenError:
+            try:
+                self._have_once(target, status, watch)  # now that there is no record, all files are read
+            except _UnprovenError as unproven:
+                raise unproven.error from None
+
+    def _have_once(self, target: Target, status: ModelStatus, watch: Watch) -> None:
         """Bring what is missing from the first source that has it, and publish it."""
         storage, listing = self.storage(target), self.known_listing(target)
         if listing is None:
             self.lock_file.check_open(target.name)
-        right = {} if listing is None else storage.right_files(listing)
+        right = {} if listing is None else storage.right_files(listing, watch.stop)
         if listing is not None and right.keys() >= {file.path for file in listing.files}:
-            storage.publish(listing, {}, right, watch.on_progress, self._check_of(target))
+            self._publish(target, listing, {}, right, watch)
             return
         try:
             self.from_first_source(target, lambda source: self._bring(source, target, listing, right, watch))
@@ -270,7 +289,7 @@ class ModelEnsurer:
         storage, is_first = self.storage(target), listing is None
         if listing is None:
             listing = self._first_listing(target, source)
-            right = storage.right_files(listing)
+            right = storage.right_files(listing, watch.stop)
         check_quota(self.resolver.root, sum(file.size for file in listing.files if file.path not in right))
         fetched = fetch_files(
             str(target.name),
@@ -280,17 +299,32 @@ class ModelEnsurer:
             target.partial,
             self.options,
             watch,
-            places=self.places(target),
+            places=[*([source] if isinstance(source, FolderStore) else []), *self.places(target)],
             spoilt=storage.spoilt(),
         )
         complete = with_digests(listing, {**right, **fetched})
         if complete != listing:
             self.pin_listing(target, complete)
         try:
-            storage.publish(complete, fetched, right, watch.on_progress, self._check_of(target))
+            self._publish(target, complete, fetched, right, watch)
+        except (ModelError, _UnprovenError) as error:
+            if is_first and getattr(error, "code", None) in (None, ErrorCode.MISSING_FILES):
+                self.lock_file.forget(target.name)  # what the source has may be no whole model
+            raise
+
+    def _publish(
+        self,
+        target: Target,
+        listing: Listing,
+        fetched: Mapping[str, FileRecord],
+        right: Mapping[str, FileRecord],
+        watch: Watch,
+    ) -> None:
+        try:
+            self.storage(target).publish(listing, fetched, right, watch.on_progress, self._check_of(target))
         except ModelError as error:
-            if is_first and error.code is ErrorCode.MISSING_FILES:
-                self.lock_file.forget(target.name)  # what the source has is no whole model
+            if right and error.code is ErrorCode.MISSING_FILES:
+                raise _UnprovenError(error) from error
             raise
 
     def _first_listing(self, target: Target, source: Source) -> Listing:
@@ -334,3 +368,11 @@ def _offline(target: Target, status: ModelStatus) -> ModelError:
         reason=f"{lacking} would have to be fetched, and {' or '.join(OFFLINE_VARIABLES)} forbids that",
         fix="fetch it while there is a network: `wan models ensure`",
     )
+
+
+class _UnprovenError(Exception):
+    """Files that were taken for right by size and time make no whole model with the others."""
+
+    def __init__(self, error: ModelError) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wan_fixes.models.download import CONNECTIONS, Downloader
+from wan_fixes.models.finished import FinishedFiles
 from wan_fixes.models.installed import Verified, bytes_fetched
 from wan_fixes.models.layout import free_bytes, no_space
 from wan_fixes.models.listing import Listing
@@ -108,13 +109,16 @@ def fetch_files(
     with disk_errors(partial, needed.bytes):
         partial.mkdir(parents=True, exist_ok=True)
         records = link_files(needed.files, places, partial, options.part_bytes, came=came)
+        if records:
+            FinishedFiles(partial).add(records)
     if records:
         watch.on_bytes("linked", sum(record.size for record in records.values()))
     needed = replace(needed, files=tuple(file for file in needed.files if file.path not in records))
     there = bytes_fetched(partial, needed)
     came(there, "")
-    if needed.bytes - there > free_bytes(partial) - options.safety_margin:
-        raise no_space(partial, needed.bytes - there, options.safety_margin)
+    space = _space_needed(needed, partial)
+    if space and space > free_bytes(partial) - options.safety_margin:
+        raise no_space(partial, space, options.safety_margin)
     if spoilt is not None:
         with disk_errors(partial, needed.bytes):
             came(_take_good_parts(spoilt, needed, partial) - there, "")
@@ -131,6 +135,15 @@ def fetch_files(
         stop=watch.stop,
     )
     return records | downloader.fetch(needed, partial)
+
+
+def _space_needed(needed: Listing, partial: Path) -> int:
+    """Bytes that the disk must have free: what a file lacks may have its place already."""
+    space = 0
+    for file in needed.files:
+        there = bytes_fetched(partial, replace(needed, files=(file,)))
+        space += file.size - max(there, PartialFile(partial / file.path, file).bytes_allocated())
+    return space
 
 
 def _take_good_parts(spoilt: Path, needed: Listing, partial: Path) -> int:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from wan_fixes.health.text import plain
 from wan_fixes.models.compatibility import CompatibilityCheck, WantedSettings, check_compatibility
 from wan_fixes.models.correlation import model_logger
-from wan_fixes.models.failures import ModelError
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.layout import models_root
 from wan_fixes.models.manifest import load_manifest
@@ -29,7 +28,7 @@ def warn_if_too_large(model_type: str, config: Mapping[str, Any]) -> None:
     """
     try:
         check = check_of(model_type, config, Hardware.of_this_machine(models_root()))
-    except (ModelError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - advice must not end a training
         logger.info("whether the model fits is not known: %s", plain(error))
         return
     if check is None or check.tried[0].fits is not False:

@@ -43,7 +43,7 @@ class Hardware:
     def of_this_machine(cls, models_folder: Path) -> Hardware:
         """This one as it is now. Asks torch if that is loaded and has a GPU, else `nvidia-smi`; loads nothing."""
         gpu = _by_torch() or _by_nvidia_smi() or _Gpu("", None, None)
-        return cls(gpu.name, gpu.total, gpu.free, psutil.virtual_memory().available, free_bytes(models_folder))
+        return cls(gpu.name, gpu.total, gpu.free, psutil.virtual_memory().available, _disk_free(models_folder))
 
     def as_json(self) -> dict[str, Any]:
         """For programs: docs/vram.md describes it."""
@@ -54,6 +54,13 @@ class Hardware:
             "main_memory_free": self.main_memory_free,
             "disk_free": self.disk_free,
         }
+
+
+def _disk_free(folder: Path) -> int | None:
+    try:
+        return free_bytes(folder)
+    except OSError:  # the drive is away
+        return None
 
 
 class _Gpu(NamedTuple):

@@ -132,7 +132,7 @@ class ModelStatus:
     source: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: docs/models.md describes it."""
+        """For programs: the schema `model-status` describes it (`wan models schema`)."""
         return {
             "name": self.name,
             "state": self.state.value,

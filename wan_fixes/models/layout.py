@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ OLD_VERSIONS: Final = "versions"
 #: Windows takes no longer paths, unless somebody switched that on.
 LONGEST_WINDOWS_PATH: Final = 259
 #: Room for the longest file of a model below its folder, with the endings of a download.
-_ROOM_FOR_FILES: Final = 110
+_ROOM_FOR_FILES: Final = 170
 
 
 def models_root() -> Path:
     """What `MODELS_ROOT` names, else a folder of the user's."""
     named = os.environ.get(ROOT_VARIABLE)
+    if named and os.name == "nt":
+        named = windows_path_of_wsl(named) or named  # a setting that is shared with WSL
     if named:
         return Path(os.path.abspath(Path(named).expanduser()))  # noqa: PTH100 - links stay as the user wrote them
     return Path(platformdirs.user_data_dir("wan-fixes", appauthor=False)) / "models"
@@ -55,11 +58,25 @@ class ModelResolver:
 
     def old_version_folder(self, name: ModelName, revision: str) -> Path:
         """Where a model lies in a revision that it no longer has, to go back to."""
-        return self.root / OLD_VERSIONS / name.folder_name / revision[:12]
+        # A revision is a text from a server, and no name of a folder.
+        digest = hashlib.sha256(revision.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.root / OLD_VERSIONS / name.folder_name / digest[:12]
 
     def next_folder(self, name: ModelName) -> Path:
         """Where the revision is made that is to take the model's place."""
         return self.temporary / f"{name.folder_name}.next"
+
+    def is_old_version(self, folder: Path) -> bool:
+        """Whether this is a model in a revision that it no longer has, kept to go back to."""
+        return folder.parent.parent == self.root / OLD_VERSIONS
+
+    def folder_name_of(self, folder: Path) -> str:
+        """The name of the folder of the model that is in `folder`, in whichever revision: its lock has it too."""
+        return folder.parent.name if self.is_old_version(folder) else folder.name
+
+    def swap_note(self, folder_name: str) -> Path:
+        """Says what is to take the place of the model in the folder of that name, until it has."""
+        return self.state / "swaps" / f"{folder_name}.json"
 
     @property
     def temporary(self) -> Path:
@@ -95,16 +112,6 @@ class ModelResolver:
         except OSError as error:
             raise not_writable(folder, error) from error
         return folder
-
-
-def is_old_version(folder: Path) -> bool:
-    """Whether this is a model in a revision that it no longer has, kept to go back to."""
-    return folder.parent.parent.name == OLD_VERSIONS
-
-
-def model_folder_name(folder: Path) -> str:
-    """The name of the folder of the model that is in `folder`, now or in an earlier revision: its lock has it too."""
-    return folder.parent.name if is_old_version(folder) else folder.name
 
 
 def problem_with_root(root: PurePath, *, windows: bool) -> tuple[str, str] | None:
@@ -152,9 +159,9 @@ def no_space(path: Path, needed: int, margin: int = 0) -> ModelError:
 
 
 def free_bytes(path: Path) -> int:
-    """What is free on the disk that a path is on, or will be."""
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
-    return shutil.disk_usage(there).free
+    """What is free on the disk that a path is on, or will be; 0 where there is no such drive."""
+    there = next((parent for parent in (path, *path.parents) if parent.exists()), None)
+    return 0 if there is None else shutil.disk_usage(there).free
 
 
 def not_writable(path: Path, error: BaseException) -> ModelError:

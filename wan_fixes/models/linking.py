@@ -47,7 +47,12 @@ def _clone(source: Path, target: Path) -> bool:
 
 
 def share_or_point(source: Path, target: Path) -> bool:
-    """As `share`; on another drive by a symbolic link, where the system lets us make one."""
+    """As `share`; on another drive by a symbolic link, where the system lets us make one.
+
+    A symbolic link at `target` whose file is gone makes room.
+    """
+    if is_dangling(target):
+        target.unlink()
     if share(source, target):
         return True
     try:
@@ -55,3 +60,20 @@ def share_or_point(source: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_dangling(path: Path) -> bool:
+    """Whether it is a symbolic link to what cannot be seen: it is gone, or its drive is."""
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110 - that raises where a drive is gone
+
+
+def is_linked(source: Path, target: Path) -> bool:
+    """Whether `target` is what `share_or_point` makes of `source`, and neither was replaced or written since."""
+    if target.is_symlink():
+        return target.resolve() == source
+    try:
+        one, other = source.stat(), target.stat()
+    except OSError:
+        return False
+    # Shared blocks are two files, of which the second was given the time of the first.
+    return os.path.samestat(one, other) or (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)

@@ -83,6 +83,8 @@ class Listing:
                 RemoteFile(entry["path"], entry["size"], entry["sha256"], entry["git_id"]) for entry in content["files"]
             )
             listing = cls(content["source"], content["revision"], files, str(content.get("origin", "")))
+            if not all(isinstance(file.path, str) for file in files):
+                raise TypeError("the path of a file is no text")
         except (KeyError, TypeError) as error:
             raise _bad_reply("", f"an entry is not what it should be: {error!r}") from error
         check_listing(listing)

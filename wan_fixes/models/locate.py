@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Final
 
 from wan_fixes.health.text import size_text
@@ -17,6 +17,7 @@ from wan_fixes.models.fetching import Progress
 from wan_fixes.models.installed import ModelState, ModelStatus
 from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import is_id
+from wan_fixes.models.paths import legacy_path
 from wan_fixes.models.spec import HubSource, ModelSpec, VariantSpec
 
 _SAY_SECONDS: Final = 1.0
@@ -52,13 +53,19 @@ class NamedModel:
 def named_model(text: str, model_type: str) -> NamedModel | None:
     """The model that this text names: as the manifest does, or by its repository on the hub.
 
-    A repository that the manifest does not have is taken to be a model of that type. None for a path, or some other
-    name; what is there as a file or folder is that. Raises ModelError for ``ID@VERSION`` with an unknown id or version.
+    A repository that the manifest does not have is taken to be a model of that type. The full path of a folder that is
+    gone, and was called like a model, names that one. None for another path or name; what is there as a file or folder
+    is that. Raises ModelError for ``ID@VERSION`` with an unknown id or version.
     """
     text = text.strip()
-    if not text or "\\" in text or Path(text).exists():
+    if not text or Path(text).exists():
         return None
     manifest = load_manifest()
+    if PureWindowsPath(text).anchor:  # a path in full, of any system: that of a model which is gone stands for it
+        old = legacy_path(text, manifest)
+        return None if old is None else NamedModel(*manifest.find(str(old)), manifest)
+    if "\\" in text:
+        return None
     if "/" in text:
         return _by_repository(text, model_type, manifest)
     try:

@@ -19,7 +19,7 @@ from wan_fixes.models.locks import LockManager
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.signatures import KEY_VARIABLE, Signed, require_signature, trusted_keys
 
-_FORMAT = 1
+FORMAT = 1
 _PIN_IT = "pin it with `wan models manifest lock`, look at what that wrote, and sign it: `wan models manifest sign`"
 
 
@@ -77,18 +77,18 @@ class LockFile:
 
     def unchecked(self, name: ModelName) -> Listing | None:
         """What is pinned of a model, by whomever: to be shown, and not to be believed."""
-        return (pins_of(self.path) or {}).get(str(name))
+        return _listing_of(_models_of(read_json(self.path)).get(str(name)))
 
     def _write(self, listings: Mapping[ModelName, Listing], kept: Callable[[], dict[str, object]]) -> None:
         with self._locks.hold("models.lock", timeout=30.0):
             self._require_sound()
             entries = kept() | {str(name): listing.as_json() for name, listing in listings.items()}
-            write_json(self.path, {"format": _FORMAT, "models": entries})
+            write_json(self.path, {"format": FORMAT, "models": entries})
 
     def _require_sound(self) -> None:
         """Raise ModelError where there is a file that would be lost by writing it anew."""
         content = read_json(self.path)
-        if self.path.exists() and (not isinstance(content, dict) or content.get("format") != _FORMAT):
+        if self.path.exists() and (not isinstance(content, dict) or content.get("format") != FORMAT):
             raise ModelError(
                 ErrorCode.NOT_WRITABLE,
                 "the pins of models cannot be read, and are not written over",
@@ -140,18 +140,8 @@ def _listing_of(entry: object) -> Listing | None:
         return None
 
 
-def pins_of(path: Path) -> dict[str, Listing] | None:
-    """All that a lock file pins, whoever signed it; None where it is no sound lock file."""
-    content = read_json(path)
-    try:
-        pins = {name: Listing.from_json(entry) for name, entry in _models_of(content).items()}
-    except ModelError:
-        return None
-    return pins or None
-
-
 def _models_of(content: Any) -> dict[str, object]:
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         return {}
     entries = content.get("models")
     return entries if isinstance(entries, dict) else {}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import not_writable
 
 _LOOK_SECONDS: Final = 1.0
+#: Who only looks has a lock for less, and says nothing; who works says so, unless the disk refuses.
+_GLANCE_SECONDS: Final = 1.0
+_GLANCE_AT_HOLDER_SECONDS: Final = 0.05
+_GLANCE_AGAIN_SECONDS: Final = 0.005
 
 logger = model_logger(__name__)
 
@@ -34,12 +39,16 @@ class LockManager:
 
     @contextlib.contextmanager
     def hold(
-        self, name: str, timeout: float | None = None, on_wait: Callable[[str], None] | None = None
+        self,
+        name: str,
+        timeout: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> Iterator[None]:
         """Wait for the lock at most `timeout` seconds (None: for ever), and hold it until the end of the block.
 
         `on_wait` is told each second who has it; without it that is logged once. Raises ModelError when the time is
-        over.
+        over, and (STOPPED) when `stop` was set and somebody else has it.
         """
         on_wait = on_wait or _log_once(name)
         lock = filelock.FileLock(self._folder / f"{name}.lock")
@@ -52,6 +61,8 @@ class LockManager:
                     lock.acquire(timeout=left, poll_interval=0.05)
                     break
                 except filelock.Timeout:
+                    if stop is not None and stop.is_set():
+                        raise _stopped(name) from None
                     holder = self.holder(name)
                     if until is not None and time.monotonic() >= until:
                         raise _too_long(self._folder / f"{name}.lock", holder, timeout) from None
@@ -73,8 +84,9 @@ class LockManager:
         if not path.exists():
             return False
         lock = filelock.FileLock(path)
+        patience = _GLANCE_AT_HOLDER_SECONDS if self._note(name).exists() else _GLANCE_SECONDS
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience, poll_interval=_GLANCE_AGAIN_SECONDS)
         except filelock.Timeout:
             return True
         except OSError:
@@ -107,6 +119,15 @@ def _log_once(name: str) -> Callable[[str], None]:
 
 def _me() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
+
+
+def _stopped(name: str) -> ModelError:
+    return ModelError(
+        ErrorCode.STOPPED,
+        f"{name} was not waited for any longer",
+        reason="as it was asked to",
+        fix="run it again",
+    )
 
 
 def _too_long(path: Path, holder: str, timeout: float | None) -> ModelError:

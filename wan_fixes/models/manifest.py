@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ else:
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.manifest_reader import ManifestReader
-from wan_fixes.models.names import Wanted, parse_name
+from wan_fixes.models.names import ModelName, Wanted, parse_name
 from wan_fixes.models.signatures import Signed, require_signature
 from wan_fixes.models.spec import ModelSpec, VariantSpec
 
@@ -55,10 +56,9 @@ class Manifest:
             if found is not None:
                 return found
         wanted = parse_name(name) if isinstance(name, str) else name
-        ids = {model_id.casefold(): model_id for model_id, _ in self.models}
-        model_id = ids.get(wanted.model_id.casefold())
+        model_id = self._ids.get(wanted.model_id.casefold())
         if model_id is None:
-            raise self._unknown("model", wanted.model_id, sorted(set(ids.values())))
+            raise self._unknown("model", wanted.model_id, sorted(self._ids.values()))
         versions = {version: spec for (of, version), spec in self.models.items() if of == model_id}
         version = wanted.version or max(versions, key=version_key)
         if version not in versions:
@@ -76,6 +76,11 @@ class Manifest:
                 if variant.hub.repository.casefold() == repository.casefold():
                     return spec, variant
         return None
+
+    @cached_property
+    def _ids(self) -> dict[str, str]:
+        """The ids of the models, by themselves in one case."""
+        return {model_id.casefold(): model_id for model_id, _ in self.models}
 
     def _unknown(self, what: str, name: str, known: list[str]) -> ModelError:
         return ModelError(
@@ -133,26 +138,41 @@ def parse_manifest(data: bytes, path: Path) -> Manifest:
     reader = ManifestReader()
     reader.names_only(content, "", {"schema_version", "models"})
     models: dict[tuple[str, str], ModelSpec] = {}
-    folded: dict[tuple[str, str], str] = {}
     for full_name, table in reader.table(content, "models", "").items():
         spec = reader.model(full_name, table)
-        if spec is None:
-            continue
-        key = spec.model_id.casefold(), spec.version
-        if key in folded:
-            reader.wrong(full_name, f"it is there twice: {folded[key]!r}")
-        folded[key] = full_name
-        models[spec.model_id, spec.version] = spec
-    ids = {model_id for model_id, _ in models}
-    for spec in models.values():
-        for fallback in spec.fallbacks:
-            if parse_name(fallback).model_id not in ids:
-                reader.wrong(f"{spec.model_id}@{spec.version}.fallbacks", f"there is no model {fallback!r}")
+        if spec is not None:
+            models[spec.model_id, spec.version] = spec
+    manifest = Manifest(models, path, data)
+    _check_names(models.values(), reader)
+    _check_fallbacks(manifest, reader)
     if not models and not reader.problems:
         reader.wrong("models", "there is none")
     if reader.problems:
         raise _invalid(path, reader.problems)
-    return Manifest(models, path, data)
+    return manifest
+
+
+def _check_names(specs: Iterable[ModelSpec], reader: ManifestReader) -> None:
+    """Each id is written in one way, and each model has a folder to itself, also where the case of names is ignored."""
+    ids: dict[str, str] = {}
+    folders: dict[str, ModelName] = {}
+    for spec in specs:
+        same_id = ids.setdefault(spec.model_id.casefold(), spec.model_id)
+        if same_id != spec.model_id:
+            reader.wrong(f"{spec.model_id}@{spec.version}", f"only the case of its id differs from {same_id!r}")
+        for name in map(spec.name, spec.variants):
+            same_folder = folders.setdefault(name.folder_name.casefold(), name)
+            if same_folder != name:
+                reader.wrong(str(name), f"its folder would be that of {same_folder}")
+
+
+def _check_fallbacks(manifest: Manifest, reader: ManifestReader) -> None:
+    for spec in manifest.models.values():
+        for fallback in spec.fallbacks:
+            try:
+                manifest.find(fallback)
+            except ModelError as error:
+                reader.wrong(f"{spec.model_id}@{spec.version}.fallbacks", f"{fallback[:80]!r}: {error.reason}")
 
 
 def _check_schema(version: Any, path: Path) -> None:

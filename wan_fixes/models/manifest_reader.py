@@ -59,12 +59,19 @@ class ManifestReader:
             self.wrong(f"{where}.{name}", f"{ascii(value)[:80]} is not true or false")
         return value is True
 
-    def number(self, table: Mapping[str, Any], name: str, where: str, *, whole: bool = False) -> Any:
+    def number(self, table: Mapping[str, Any], name: str, where: str) -> float:
+        value: Any = table.get(name)
+        if _is_number(value):
+            return float(value)
+        self.wrong(f"{where}.{name}", f"{ascii(value)[:80]} is no number from 0")
+        return 0.0
+
+    def whole(self, table: Mapping[str, Any], name: str, where: str, *, least: int = 1) -> int:
         value = table.get(name)
-        if type(value) in ((int,) if whole else (int, float)) and 0 <= value < 1e15:  # type: ignore[operator]
+        if type(value) is int and least <= value < _LARGEST:
             return value
-        self.wrong(f"{where}.{name}", f"{ascii(value)[:80]} is no {'whole ' if whole else ''}number from 0")
-        return 0
+        self.wrong(f"{where}.{name}", f"{ascii(value)[:80]} is no whole number from {least}")
+        return least
 
     def model(self, full_name: str, table: Any) -> ModelSpec | None:
         model_id, _, version = full_name.partition("@")
@@ -92,7 +99,7 @@ class ManifestReader:
             pipeline=self.text(table, "pipeline", where, bool, "a class of diffusers"),
             components=self.texts(table, "components", where),
             optional=self.texts(table, "optional", where),
-            defaults=self.table(table, "defaults", where),
+            defaults=self.defaults(self.table(table, "defaults", where), f"{where}.defaults"),
             vram=self.vram(self.table(table, "vram", where), f"{where}.vram"),
             variants=variants,
             fallbacks=self.texts(table, "fallbacks", where),
@@ -103,14 +110,26 @@ class ManifestReader:
             self.wrong(f"{where}.optional", f"{name!r} is none of its components")
         return spec if len(self.problems) == before else None
 
+    def defaults(self, table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+        self.names_only(table, where, {*_WHOLE_DEFAULTS, "scheduler", "precision", "guidance"})
+        for name in _WHOLE_DEFAULTS & table.keys():
+            self.whole(table, name, where)
+        if "scheduler" in table:
+            self.text(table, "scheduler", where, bool, "a class of diffusers")
+        if "precision" in table:
+            self.text(table, "precision", where, _PRECISIONS.__contains__, " or ".join(_PRECISIONS))
+        if "guidance" in table and not _is_guidance(table["guidance"]):
+            self.wrong(f"{where}.guidance", "it is no number from 0, nor two of them (for low noise, for high noise)")
+        return table
+
     def vram(self, table: Mapping[str, Any], where: str) -> VramParameters:
         self.names_only(table, where, set(VramParameters.__dataclass_fields__))
         return VramParameters(
             self.number(table, "transformer_billions", where),
             self.number(table, "text_encoder_billions", where),
             self.number(table, "vae_billions", where),
-            self.number(table, "hidden_size", where, whole=True),
-            self.number(table, "layers", where, whole=True),
+            self.whole(table, "hidden_size", where),
+            self.whole(table, "layers", where),
         )
 
     def variant(self, name: str, table: Mapping[str, Any], where: str) -> VariantSpec:
@@ -146,7 +165,7 @@ class ManifestReader:
             at = f"{where}[{number}]"
             self.names_only(table, at, {"path", "size", "sha256"})
             path = self.text(table, "path", at, bool, "a path")
-            size = self.number(table, "size", at, whole=True) if "size" in table else None
+            size = self.whole(table, "size", at, least=0) if "size" in table else None
             sha256 = self.text(table, "sha256", at, _SHA256.fullmatch, "64 hex digits") if "sha256" in table else None
             found.append(FileSpec(path, size, sha256))
         try:
@@ -156,6 +175,8 @@ class ManifestReader:
         return tuple(found)
 
 
+_LARGEST: Final = 10**15
+_WHOLE_DEFAULTS: Final = {"fps", "frames", "width", "height"}
 _PRECISIONS: Final = ("fp32", "bf16", "fp16", "fp8")
 _MODEL_NAMES: Final = {
     "label",
@@ -170,6 +191,14 @@ _MODEL_NAMES: Final = {
     "variants",
     "fallbacks",
 }
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _LARGEST
+
+
+def _is_guidance(value: Any) -> bool:
+    return _is_number(value) or (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)))
 
 
 def _is_repository(text: str) -> bool:

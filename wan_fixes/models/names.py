@@ -13,7 +13,7 @@ FORBIDDEN_SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", 
 
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FULL_NAME: Final = re.compile(r"(?P<id>[^@#]+)(?:@(?P<version>[^@#]+))?(?:#(?P<variant>[^@#]+))?")
-_VERSION: Final = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}(-[A-Za-z0-9.]{1,32})?")
+_VERSION: Final = re.compile(r"\d{1,6}(\.\d{1,6}){0,3}(-[A-Za-z0-9.]{1,32})?", re.ASCII)
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 _RESERVED: Final = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.installed import VERIFIED_NAME, Verified
 from wan_fixes.models.linking import share_or_point
 from wan_fixes.models.listing import RemoteFile
 from wan_fixes.models.records import FileRecord, matching_record
+
+logger = model_logger(__name__)
 
 #: A smaller file is fetched sooner than looked for.
 SMALLEST_SHARED: Final = 1 << 16
@@ -67,22 +71,21 @@ def link_files(
     *,
     smallest: int = SMALLEST_SHARED,
     came: Callable[[int, str], None] = lambda *_: None,
-    on_link: Callable[[str], None] = lambda _: None,
 ) -> dict[str, FileRecord]:
     """Link those of `files` that a place has into `folder`; returns a record of each that is there now, by path.
 
     Each is read first, and its digest compared: a file whose digest nobody knows is not looked for. What cannot be
-    linked is left for a source to bring. `on_link` is told the label of the place, `came` the bytes and the path.
+    linked is left for a source to bring. `came` is told the bytes and the path.
     """
     records = {}
     for file in files:
-        if file.size < smallest or (folder / file.path).exists() or not (file.sha256 or file.git_id):
+        is_there = os.path.exists(folder / file.path)  # noqa: PTH110 - that raises where a drive is gone
+        if file.size < smallest or is_there or not (file.sha256 or file.git_id):
             continue
         for place in places:
             record = _link(file, place, folder / file.path, part_bytes, came)
             if record is not None:
                 records[file.path] = record
-                on_link(place.label)
                 break
     return records
 
@@ -98,9 +101,23 @@ def _link(
             read += count
             came(count, file.path)
 
-        record = matching_record(path, file, part_bytes, on_bytes=more)
+        record = _known_record(path, file, place)
+        if record is not None:
+            more(file.size)
+        else:
+            record = matching_record(path, file, part_bytes, on_bytes=more)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if record is not None and share_or_point(path, target):
-            return record
+        try:
+            if record is not None and share_or_point(path, target):
+                return record
+        except OSError as error:
+            logger.info("%s is not linked from %s: %s", file.path, place.label, error)
         came(-read, file.path)
     return None
+
+
+def _known_record(path: Path, file: RemoteFile, place: Place) -> FileRecord | None:
+    """That of a place that has just read the file itself, to say what it has."""
+    record_at = getattr(place, "record_at", None)
+    record: FileRecord | None = None if record_at is None else record_at(path)
+    return record if record is not None and record.is_of(file) else None

@@ -23,11 +23,14 @@ from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.json_file import read_json, write_json
 from wan_fixes.models.listing import RemoteFile
 from wan_fixes.models.records import FileRecord, git_hasher
+from wan_fixes.models.stopping import check_stop
 
 PART_BYTES: Final = 16 << 20
 _CHUNK_BYTES: Final = 1 << 20
 _FORMAT: Final = 1
 _ENDING: Final = ".part"
+#: What `st_blocks` counts: https://docs.python.org/3/library/os.html#os.stat_result.st_blocks
+_BLOCK_BYTES: Final = 512
 
 
 class PartialFile:
@@ -36,12 +39,14 @@ class PartialFile:
     `open` before anything else, `finish` when no part is missing.
     """
 
-    def __init__(self, target: Path, file: RemoteFile, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, target: Path, file: RemoteFile, part_bytes: int = PART_BYTES, source: str = "") -> None:
         self.file = file
         self.target = target
         self.part_bytes = part_bytes
         #: The state of the file at its source in which it was begun; "" before, or where that has no name.
         self.etag = ""
+        #: The label of that source; "" where parts are only looked at, or taken from this machine.
+        self._source = source
         self._data = target.with_name(target.name + _ENDING)
         self._state = target.with_name(target.name + _ENDING + ".json")
         self._done: dict[int, str] = {}
@@ -51,17 +56,25 @@ class PartialFile:
         self._handle: int | None = None
         self._begin_digests()
 
-    def open(self) -> None:
-        """Make the file, or go on with what is there. Raises OSError."""
+    def open(self, stop: threading.Event | None = None) -> None:
+        """Make the file, or go on with what is there. Raises OSError, and ModelError once `stop` is set."""
         self.target.parent.mkdir(parents=True, exist_ok=True)
         known = self._read_state()
         self._handle = os.open(self._data, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-        if known is not None and os.fstat(self._handle).st_size == self.file.size:
-            self.etag = known["etag"]
+        # It grows by being written: Windows writes zeros to make a file longer.
+        if os.fstat(self._handle).st_size > self.file.size:
+            os.ftruncate(self._handle, self.file.size)
+        if known is not None and self._goes_on(known):
             for number in sorted(known["done"]):
-                self._take_back(number, known["done"][number])
-        os.ftruncate(self._handle, self.file.size)
+                self._take_back(number, known["done"][number], stop)
         self._write_state()
+
+    def _goes_on(self, known: dict[str, Any]) -> bool:
+        """Whether parts that are there may stay: of another source only where a digest decides about the whole."""
+        if known["source"] in ("", self._source):
+            self.etag = known["etag"]
+            return True
+        return bool(self.file.sha256 or self.file.git_id)
 
     def begin_from(self, path: Path, record: FileRecord) -> None:
         """Take over from `path`, a spoilt copy of this file, the parts that are as `record` has them.
@@ -86,6 +99,15 @@ class PartialFile:
         """Of the parts that an earlier start wrote, as it noted them. Nothing is opened for writing, or verified."""
         known = self._read_state()
         return 0 if known is None else sum(map(self._length, known["done"]))
+
+    def bytes_allocated(self) -> int:
+        """Of the disk, for parts that are there and others that are to come. Some systems take all at once."""
+        try:
+            state = self._data.stat()
+        except OSError:
+            return 0
+        blocks: int | None = getattr(state, "st_blocks", None)
+        return min(self.file.size, state.st_size if blocks is None else blocks * _BLOCK_BYTES)
 
     def close(self) -> None:
         """Close it, finished or not."""
@@ -195,12 +217,13 @@ class PartialFile:
     def _length(self, number: int) -> int:
         return min(self.part_bytes, self.file.size - number * self.part_bytes)
 
-    def _take_back(self, number: int, digest: str) -> None:
+    def _take_back(self, number: int, digest: str, stop: threading.Event | None) -> None:
         """Count a part as there if it is what was written, in the pass in which its bytes go into the digests."""
         before = self._sha256.copy(), self._git_id.copy()
         is_next = number == self._hashed
         found = xxhash.xxh3_128()
         for chunk in self._chunks(*self.span(number)):
+            check_stop(stop)
             found.update(chunk)
             if is_next:
                 self._take_in(chunk)
@@ -247,15 +270,17 @@ class PartialFile:
                 return None
             self.part_bytes = known["part_bytes"]  # what is there goes on as it was begun
             done = {int(number): digest for number, digest in known["done"].items()}
-            if not all(0 <= number < self.count for number in done) or not isinstance(known["etag"], str):
+            source = known.get("source", "")  # earlier versions did not write it down
+            texts = (known["etag"], source)
+            if not all(0 <= number < self.count for number in done) or not all(type(text) is str for text in texts):
                 return None
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        return {"etag": known["etag"], "done": done}
+        return {"etag": known["etag"], "source": source, "done": done}
 
     def _write_state(self) -> None:
-        content = {"of": self._identity(), "etag": self.etag, "part_bytes": self.part_bytes, "done": self._done}
-        write_json(self._state, content)
+        content = {"of": self._identity(), "source": self._source, "etag": self.etag}
+        write_json(self._state, content | {"part_bytes": self.part_bytes, "done": self._done})
 
     def _identity(self) -> dict[str, Any]:
         file = self.file

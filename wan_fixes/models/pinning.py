@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+import xxhash
 
 from wan_fixes.models.agreement import agreed
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
-from wan_fixes.models.lock_file import pins_of
+from wan_fixes.models.lock_file import FORMAT
 from wan_fixes.models.manifest import parse_manifest
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.signatures import KEY_VARIABLE, Signed
 from wan_fixes.models.sources.source import Source
 
 State = Literal["same", "new", "changed"]
+
+_CHECKSUM_LINE: Final = re.compile(rb"[0-9a-f]{32}\n")
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Found:
     changed: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: docs/cli.md describes it."""
+        """For programs: the schema `manifest-lock` describes it."""
         return {
             "name": str(self.name),
             "state": self.state,
@@ -85,11 +91,10 @@ def signable(path: Path, data: bytes) -> Signed:
 
     A lock file must have a digest of every file: what is signed leaves nothing to be believed.
     """
-    pins = pins_of(path)
-    if pins is None:
+    if not _CHECKSUM_LINE.match(data):
         parse_manifest(data, path)
         return Signed.MANIFEST
-    for name, listing in pins.items():
+    for name, listing in _pins_of(data, path).items():
         open_files = [file.path for file in listing.files if not (file.sha256 or file.git_id)]
         if open_files:
             raise ModelError(
@@ -100,3 +105,40 @@ def signable(path: Path, data: bytes) -> Signed:
                 fix=f"fetch it once without {KEY_VARIABLE}, which takes the digests: `wan models ensure {name}`",
             )
     return Signed.LOCK
+
+
+def _pins_of(data: bytes, path: Path) -> dict[str, Listing]:
+    """All that a lock file pins, whoever signed it. Raises ModelError naming the entry that is not sound."""
+    pins = {}
+    for name, entry in _entries_of(data, path).items():
+        try:
+            pins[name] = Listing.from_json(entry)
+        except ModelError as error:
+            raise _unsound(path, f"its entry {name[:100]!r} cannot be read: {error.reason}") from error
+    return pins
+
+
+def _entries_of(data: bytes, path: Path) -> dict[str, object]:
+    checksum, _, body = data.partition(b"\n")
+    if xxhash.xxh3_128_hexdigest(body).encode() != checksum:
+        raise _unsound(path, "it was changed since it was written: its first line is another checksum")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise _unsound(path, "it is not JSON") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _unsound(path, "it is none, or of a later wan-fixes")
+    entries = content.get("models")
+    if not isinstance(entries, dict) or not entries:
+        raise _unsound(path, "it pins nothing")
+    return entries
+
+
+def _unsound(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        ErrorCode.BAD_REPLY,
+        "this lock file cannot be signed",
+        path=path,
+        reason=reason,
+        fix="pin its models again: `wan models manifest lock`; else move it away first",
+    )

@@ -1,7 +1,9 @@
 """Folders for what nobody but the user may read: they go with the process that made them, however it ends.
 
 Beside each lies a lock of the system's, which its process holds until it ends. `sweep` removes the folders whose lock
-is free. Numbers of processes decide nothing: in containers that share a disk they mean nothing to each other.
+is free, and those that have none any more: Windows removes it when it is let go of, also where a file that is still
+mapped keeps its folder there. Numbers of processes decide nothing: in containers that share a disk they mean nothing to
+each other.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from wan_fixes.models.locks import LockManager
 
 _MODE: Final = 0o700
 _LOCK_SUFFIX: Final = ".lock"
+#: Of the folders and their locks, and of nothing else that lies there.
+_NAMES: Final = "[0-9]*-*"
 _WAIT_SECONDS: Final = 60.0
 
 
@@ -59,11 +63,8 @@ class PrivateFolders:
             return ()
         gone = []
         with self._guard.hold("making", timeout=_WAIT_SECONDS):
-            for path in sorted(self.place.glob(f"*{_LOCK_SUFFIX}")):
-                folder = path.with_suffix("")
-                if folder in _held:
-                    continue
-                lock = filelock.FileLock(path)
+            for folder in sorted({path.with_suffix("") for path in self.place.glob(_NAMES)} - _held.keys()):
+                lock = filelock.FileLock(_lock_of(folder), mode=0o600)
                 with contextlib.suppress(OSError, filelock.Timeout):
                     lock.acquire(timeout=0)
                     try:
@@ -72,7 +73,7 @@ class PrivateFolders:
                             gone.append(folder)
                     finally:
                         lock.release()
-                    path.unlink(missing_ok=True)
+                    _lock_of(folder).unlink(missing_ok=True)
         return tuple(gone)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from wan_fixes.health.text import size_from, size_text
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.file_states import bytes_on_disk, states_below
 from wan_fixes.models.layout import OLD_VERSIONS
 
 QUOTA_VARIABLE: Final = "WAN_MODELS_QUOTA"
@@ -38,7 +38,7 @@ def check_quota(root: Path, to_come: int) -> None:
         return
     # Less what is downloaded halfway, which is to come.
     folders = [*root.glob("wan2?"), root / OLD_VERSIONS]
-    there = bytes_on_disk(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    there = bytes_on_disk(file for folder in folders for file in states_below(folder))
     if there + to_come > quota:
         raise ModelError(
             ErrorCode.NO_SPACE,
@@ -49,9 +49,3 @@ def check_quota(root: Path, to_come: int) -> None:
             fix=f"`wan models gc` shows what can go; or raise {QUOTA_VARIABLE}",
             context={"bytes_needed": to_come, "bytes_there": there, "quota": quota},
         )
-
-
-def bytes_on_disk(files: Iterable[Path]) -> int:
-    """On the disk: what has several names counts once, and a symbolic link nothing."""
-    states = (path.lstat() for path in files if not path.is_symlink())
-    return sum({(state.st_dev, state.st_ino): state.st_size for state in states}.values())

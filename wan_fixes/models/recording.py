@@ -27,6 +27,8 @@ KIND: Final = "models"
 Kind = Literal["ensure", "verify", "repair", "gc", "update", "rollback", "migrate"]
 #: Seconds between two writings of the counters while bytes come.
 _COUNT_SECONDS: Final = 5.0
+# Another process works on the model: nothing was done, and nothing failed.
+_OF_OTHERS: Final = (ErrorCode.LOCK_TIMEOUT, ErrorCode.STOPPED)
 _CANNOT_RECORD: Final = (WanFixesError, OSError, sqlite3.Error, psutil.Error)
 
 logger = model_logger(__name__)
@@ -179,6 +181,8 @@ class Operation:
 
     def failed(self, error: BaseException) -> None:
         """It ended with this."""
+        if not self._is_begun and getattr(error, "code", None) in _OF_OTHERS:
+            return
         seconds = self._clock() - self._began
         code = error.code.value if isinstance(error, ModelError) else type(error).__name__
         is_interrupted = isinstance(error, KeyboardInterrupt) or code == ErrorCode.STOPPED.value

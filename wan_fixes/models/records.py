@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import xxhash
 
 from wan_fixes.models.listing import RemoteFile
+from wan_fixes.models.stopping import check_stop
 
 _CHUNK_BYTES = 1 << 20
 
@@ -77,9 +79,14 @@ class FileRecord:
 
 
 def record_of(
-    path: Path, part_bytes: int, *, with_git_id: bool = False, on_bytes: Callable[[int], None] = lambda _: None
+    path: Path,
+    part_bytes: int,
+    *,
+    with_git_id: bool = False,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> FileRecord:
-    """Read a file and take its digests. Raises OSError."""
+    """Read a file and take its digests. Raises OSError, and ModelError once `stop` is set."""
     before = path.stat()
     sha256, git_id = hashlib.sha256(), git_hasher(before.st_size) if with_git_id else None
     parts = []
@@ -87,6 +94,7 @@ def record_of(
         while True:
             part, left = xxhash.xxh3_128(), part_bytes
             while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+                check_stop(stop)
                 left -= len(chunk)
                 on_bytes(len(chunk))
                 sha256.update(chunk)
@@ -113,11 +121,12 @@ def matching_record(
     part_bytes: int,
     known: FileRecord | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> FileRecord | None:
     """Read a file and take its digests; None unless it is there and what its source has.
 
     With a `known` record of that content only the digest of the whole is taken, which is quicker. Where the source
-    says no digest, the known one must be right.
+    says no digest, the known one must be right. Raises ModelError once `stop` is set.
     """
     sha256 = file.sha256 or ("" if file.git_id or known is None else known.sha256)
     try:
@@ -125,20 +134,21 @@ def matching_record(
         if before.st_size != file.size:
             return None
         if known is not None and known.sha256 == sha256 != "":
-            found = sha256_of(path, on_bytes)
+            found = sha256_of(path, on_bytes, stop)
             return replace(known, mtime_ns=before.st_mtime_ns) if found == sha256 else None
-        record = record_of(path, part_bytes, with_git_id=not sha256, on_bytes=on_bytes)
+        record = record_of(path, part_bytes, with_git_id=not sha256, on_bytes=on_bytes, stop=stop)
     except OSError:
         return None
     is_right = record.sha256 == sha256 if sha256 else record.git_id == file.git_id != ""
     return record if is_right else None
 
 
-def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-    """The digest of a file, in hex digits. Raises OSError."""
+def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None, stop: threading.Event | None = None) -> str:
+    """The digest of a file, in hex digits. Raises OSError, and ModelError once `stop` is set."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
+            check_stop(stop)
             digest.update(chunk)
             on_bytes(len(chunk))
     return digest.hexdigest()

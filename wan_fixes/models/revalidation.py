@@ -21,6 +21,8 @@ PACE: Final = 50e6
 #: Seconds between two looks for a model that is due.
 _LOOK_SECONDS: Final = 60.0
 _HOUR: Final = 3600.0
+#: A time that lies further ahead is of a clock that was wrong. Those of machines that share a drive differ by less.
+_CLOCKS_DIFFER: Final = 24 * _HOUR
 
 logger = model_logger(__name__)
 
@@ -71,19 +73,24 @@ class Revalidation:
 
     def due(self) -> str | None:
         """The name of the model to be read next; None where all were read not long ago."""
-        until = self._clock() - self._seconds
+        now = self._clock()
+        until = now - self._seconds
         found = []
         for spec in self._ensurer.manifest.models.values():
             for variant in spec.variants:
                 status = self._ensurer.status(str(spec.name(variant)))
                 if status.state is ModelState.COMPLETE:
-                    at = max(status.verified_at or 0.0, self._read_at.get(status.name, 0.0))
+                    times = (status.verified_at or 0.0, self._read_at.get(status.name, 0.0))
+                    at = max((at for at in times if at <= now + _CLOCKS_DIFFER), default=0.0)
                     found.append((at, status.name))
         at, name = min(found, default=(until, ""))
         return name if at < until else None
 
     def read(self, name: str) -> Validation | None:
-        """Read all files of a model and remember what was found; None when it was stopped before the end."""
+        """Read all files of a model and remember what was found.
+
+        None when it was stopped before the end, or when somebody else works on the model.
+        """
         limiter = RateLimiter(self._pace, sleep=self._pause)
         done = 0
 
@@ -98,10 +105,10 @@ class Revalidation:
         wrong: tuple[str, ...] = ()
         with correlated():
             try:
-                status = self._ensurer.verify_integrity(name, on_progress=came)
+                status = self._ensurer.verify_integrity(name, on_progress=came, lock_timeout=0)
                 outcome, wrong = status.state.value, (*status.missing, *status.corrupt)
             except ModelError as error:
-                if error.code is ErrorCode.STOPPED:
+                if error.code in (ErrorCode.STOPPED, ErrorCode.LOCK_TIMEOUT):
                     return None
                 outcome = error.code.value
                 logger.warning("%s could not be read: %s", name, plain(error))
@@ -124,7 +131,7 @@ class Revalidation:
         while not self._stop.is_set():
             try:
                 name = self.due()
-            except OSError as error:
+            except (ModelError, OSError) as error:
                 logger.warning("the models cannot be looked at: %s", plain(error))
                 name = None
             if name is None or self.read(name) is None:

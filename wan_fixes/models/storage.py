@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +31,7 @@ class Storage(Protocol):
     def listing_as_stored(self, listing: Listing | None) -> Listing | None:
         """What the files should be as they lie there; None where that is not known."""
 
-    def right_files(self, listing: Listing) -> dict[str, FileRecord]:
+    def right_files(self, listing: Listing, stop: threading.Event | None = None) -> dict[str, FileRecord]:
         """A record of each file that needs not be fetched, by path. Raises ModelError where nothing could be stored."""
 
     def spoilt(self) -> Path | None:
@@ -68,9 +69,9 @@ class PlainStorage:
         """See `Storage`."""
         return listing or Verified.listing_in(self._target.folder)
 
-    def right_files(self, listing: Listing) -> dict[str, FileRecord]:
+    def right_files(self, listing: Listing, stop: threading.Event | None = None) -> dict[str, FileRecord]:
         """See `Storage`."""
-        return right_files(self._target.folder, listing, self._part_bytes)
+        return right_files(self._target.folder, listing, self._part_bytes, stop)
 
     def spoilt(self) -> Path | None:
         """See `Storage`."""
@@ -108,7 +109,7 @@ class SealedStorage:
         """See `Storage`."""
         return Verified.listing_in(self._folder)
 
-    def right_files(self, listing: Listing) -> dict[str, FileRecord]:
+    def right_files(self, listing: Listing, stop: threading.Event | None = None) -> dict[str, FileRecord]:  # noqa: ARG002
         """See `Storage`. Raises ModelError where there is no key."""
         encryption_key()  # before anything is fetched
         return self._model.prepare(listing)

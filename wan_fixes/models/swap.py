@@ -162,7 +162,7 @@ class Swapper:
         return self._resolver.temporary / f"{name.folder_name}.gone"
 
     def _note(self, name: ModelName) -> Path:
-        return self._resolver.state / "swaps" / f"{name.folder_name}.json"
+        return self._resolver.swap_note(name.folder_name)
 
 
 def _is_of(folder: Path, listing: Listing) -> bool:

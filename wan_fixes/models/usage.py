@@ -11,12 +11,16 @@ from typing import Any, Final
 
 import filelock
 
+from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.json_file import read_json, write_json
 from wan_fixes.models.layout import ModelResolver, not_writable
 from wan_fixes.models.locks import LockManager
 from wan_fixes.models.names import ModelName
 
 _FORMAT: Final = 1
+_TRIES: Final = 20
+
+logger = model_logger(__name__)
 
 # What this process uses, until it ends: the system lets go of the locks then, however it ends.
 _held: list[filelock.BaseFileLock] = []
@@ -36,9 +40,8 @@ class UsageLog:
         with contextlib.suppress(OSError):
             folder = self._users(name.folder_name)
             folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
-            lock.acquire(timeout=0)
-            _held.append(lock)
+            if not any(_has_held(folder) for _ in range(_TRIES)):
+                logger.warning("%s is used, which could not be noted: others look at it all the time", name)
         self.note(name)
 
     def note(self, name: ModelName) -> None:
@@ -86,6 +89,21 @@ class UsageLog:
         return self._resolver.locks / "use" / folder_name
 
 
+def _has_held(folder: Path) -> bool:
+    """Hold a lock in a folder until this process ends; False where somebody looks at it at this very moment."""
+    path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.lock"
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    if not path.exists():  # who looked at it took it for a dead one's
+        lock.release()
+        return False
+    _held.append(lock)
+    return True
+
+
 def _is_held(path: Path) -> bool:
     lock = filelock.FileLock(path)
     try:
@@ -94,7 +112,10 @@ def _is_held(path: Path) -> bool:
         return True
     except OSError as error:
         raise not_writable(path, error) from error
-    lock.release()
     with contextlib.suppress(OSError):
-        path.unlink()
+        path.unlink()  # while we have it, so that nobody has it after that
+    lock.release()
+    if os.name == "nt":  # what is open cannot be deleted there, and what somebody has cannot either
+        with contextlib.suppress(OSError):
+            path.unlink()
     return False

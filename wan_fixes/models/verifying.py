@@ -15,14 +15,21 @@ from wan_fixes.models.listing import Listing, RemoteFile
 from wan_fixes.models.records import FileRecord, matching_record
 
 
-def right_files(folder: Path, listing: Listing, part_bytes: int) -> dict[str, FileRecord]:
-    """A record of each file in `folder` that is what it should be, by path; what is not known of one is read."""
+def right_files(
+    folder: Path, listing: Listing, part_bytes: int, stop: threading.Event | None = None
+) -> dict[str, FileRecord]:
+    """A record of each file in `folder` that is what it should be, by path; what is not known of one is read.
+
+    Raises ModelError once `stop` is set.
+    """
     verified = Verified.read(folder)
     right = {}
     for file in listing.files:
         record = None if verified is None else verified.right(folder, file.path)
+        if record is not None and file.sha256 and not record.is_of(file):
+            continue  # it is known to be another
         if record is None or not record.is_of(file):
-            record = matching_record(folder / file.path, file, part_bytes)
+            record = matching_record(folder / file.path, file, part_bytes, stop=stop)
         if record is not None:
             right[file.path] = record
     return right

@@ -95,6 +95,7 @@ class ModelVersions:
         variant: str | None = None,
         strategy: MigrationStrategy = MigrationStrategy.CONSERVATIVE,
         *,
+        lock_timeout: float | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
         stop: threading.Event | None = None,
     ) -> Change | None:
@@ -102,12 +103,12 @@ class ModelVersions:
 
         Raises ModelError; the model is as it was then, whatever happened.
         """
-        target = self._movable(model_id, variant)
+        target, stop = self._movable(model_id, variant), stop or threading.Event()
         with (
             self._ensurer.recorder.operation("update", target.name) as operation,
-            self._ensurer.locks.hold(target.name.folder_name),
+            self._ensurer.locks.hold(target.name.folder_name, lock_timeout, stop=stop),
         ):
-            watch = Watch(on_progress, stop or threading.Event(), operation.came)
+            watch = Watch(on_progress, stop, operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
             if strategy is not MigrationStrategy.PARALLEL:
                 self._refuse_in_use(target)
@@ -127,6 +128,7 @@ class ModelVersions:
         variant: str | None = None,
         revision: str | None = None,
         *,
+        lock_timeout: float | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
         stop: threading.Event | None = None,
     ) -> Change:
@@ -134,13 +136,13 @@ class ModelVersions:
 
         What was kept is taken; what was not, is fetched again. Raises ModelError.
         """
-        target = self._movable(model_id, variant)
+        target, stop = self._movable(model_id, variant), stop or threading.Event()
         with (
             self._ensurer.recorder.operation("rollback", target.name) as operation,
-            self._ensurer.locks.hold(target.name.folder_name),
+            self._ensurer.locks.hold(target.name.folder_name, lock_timeout, stop=stop),
         ):
             operation.begin()
-            watch = Watch(on_progress, stop or threading.Event(), operation.came)
+            watch = Watch(on_progress, stop, operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
             self._refuse_in_use(target)
             now = self._installed(target)

@@ -31,7 +31,7 @@ from wan_fixes.service.replies import Alive, ModelDetail, ModelsHealth, ProblemR
 _TEXT_LIMIT: Final = 4096
 _METHODS: Final = "GET, HEAD"
 _NO_DISK: Final[dict[int | str, dict[str, Any]]] = {
-    503: {"model": UnreadableReply, "description": "The disk does not answer in time, or refuses."}
+    503: {"model": UnreadableReply, "description": "The disk does not answer in time, refuses, or has a forged record."}
 }
 _UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"model": ProblemReply, "description": "There is none."}}
 
@@ -155,6 +155,10 @@ def create_app(
             "UNREADABLE", "the disk cannot be read", reason=reason, fix="check the drive and its permissions"
         )
         return JSONResponse({"status": "unreadable", "error": said}, 503)
+
+    @app.exception_handler(ModelError)
+    async def not_believed(_: Request, error: ModelError) -> Response:
+        return JSONResponse({"status": "unreadable", **_problem(error, error.code.value)}, 503)
 
     @app.exception_handler(HTTPException)
     async def no_such_thing(_: Request, error: Exception) -> Response:

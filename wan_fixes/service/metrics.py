@@ -63,7 +63,7 @@ _COUNTERS: Final = {
 
 
 class ModelsCollector(Collector):
-    """Looks at each scrape. Raises OSError where the disk refuses."""
+    """Looks at each scrape. Raises OSError where the disk refuses, and ModelError for a forged record."""
 
     def __init__(self, look: ModelsLook) -> None:
         self._look = look
@@ -75,7 +75,7 @@ class ModelsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All series."""
-        statuses = [(_labels_of(status), status) for status in self._look.statuses()]
+        statuses = [(_labels_of(status), status) for status in self._look.looks()]
         for gauge in _GAUGES:
             family = GaugeMetricFamily(f"wan_models_{gauge.name}", gauge.text, labels=_MODEL)
             for labels, status in statuses:

@@ -27,7 +27,7 @@ _WORST_FIRST: Final[tuple[FileState, ...]] = ("CORRUPT", "MISSING", "UNVERIFIED"
 
 
 class ModelsLook:
-    """Looks at models. Every method raises OSError where the disk refuses."""
+    """Looks at models. Every method raises OSError where the disk refuses, and ModelError for a forged record."""
 
     def __init__(self, ensurer: ModelEnsurer) -> None:
         self.ensurer = ensurer
@@ -41,6 +41,10 @@ class ModelsLook:
     def statuses(self) -> list[ModelStatus]:
         """Of all models."""
         return [self.ensurer.status(name) for name in self.names()]
+
+    def looks(self) -> list[ModelStatus]:
+        """Of all models, whoever works on them."""
+        return [self.ensurer.look(self.ensurer.target(name)) for name in self.names()]
 
     def all(self) -> ModelsHealth:
         """All models at a glance."""

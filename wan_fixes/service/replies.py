@@ -36,7 +36,7 @@ class ProblemReply:
 
 @dataclass(frozen=True)
 class UnreadableReply:
-    """The disk does not answer in time ("timeout"), or refuses ("unreadable")."""
+    """The disk does not answer in time ("timeout"); or it refuses, or has a forged record ("unreadable")."""
 
     status: Literal["timeout", "unreadable"]
     error: Problem

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from wan_fixes.health.diagnosis import MEMORY_KINDS, failure_kind
@@ -19,6 +19,7 @@ from wan_fixes.models.compatibility import (
     ModelCompatibility,
     WantedSettings,
     check_compatibility,
+    every_way,
 )
 from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
@@ -87,15 +88,10 @@ def ways_to_load(
     Raises ModelError (INVALID_CONFIG) where there is none.
     """
     check = check_compatibility(target.spec, target.variant, wanted, hardware, manifest=manifest)
-    # A check ends with the first way that fits, and names them all where nothing would.
-    nothing_free = replace(hardware, vram_free=0)
-    every = check_compatibility(target.spec, target.variant, wanted, nothing_free, manifest=manifest).tried
     ways = [
         way
-        for way in every
-        if way.kind in (FallbackKind.AS_ASKED, *fallbacks)
-        and way.fits_main_memory is not False
-        and (hardware.vram_free is None or way.estimate.total <= hardware.vram_free)
+        for way in every_way(target.spec, target.variant, wanted, hardware, manifest)
+        if way.kind in (FallbackKind.AS_ASKED, *fallbacks) and way.fits is not False
     ]
     if check.level is ModelCompatibility.INCOMPATIBLE or not ways:
         raise _does_not_do(check)

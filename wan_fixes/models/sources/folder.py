@@ -7,16 +7,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.installed import Verified
-from wan_fixes.models.listing import INDEX_NAME, Listing, RemoteFile, check_listing, is_fetched
+from wan_fixes.models.listing import INDEX_NAME, Listing, RemoteFile, is_fetched
 from wan_fixes.models.names import ModelName
-from wan_fixes.models.records import sha256_of
+from wan_fixes.models.partial_file import PART_BYTES
+from wan_fixes.models.records import FileRecord, record_of
+from wan_fixes.models.sources.revision import revision_of
 from wan_fixes.models.spec import ModelSpec, VariantSpec
 
 LOCAL_VARIABLE: Final = "WAN_MODELS_LOCAL"
@@ -43,6 +45,25 @@ def folders_of_model(folder: Path, spec: ModelSpec, variant: VariantSpec, name: 
             yield path
 
 
+class Readings:
+    """Records of files that were read, which need not be read again while their size and time stay the same."""
+
+    def __init__(self) -> None:
+        self._records: dict[Path, FileRecord] = {}
+
+    def at(self, path: Path) -> FileRecord | None:
+        """That of a file that was read, and is as it was then. The path is resolved."""
+        record = self._records.get(path)
+        return record if record is not None and record.is_as(path) else None
+
+    def read(self, path: Path) -> FileRecord:
+        """The record of a file. Raises OSError."""
+        path = path.resolve()
+        record = self.at(path) or record_of(path, PART_BYTES)
+        self._records[path] = record
+        return record
+
+
 class FolderStore:
     """A model's folder as a `Source`. It is read, and never written.
 
@@ -50,37 +71,45 @@ class FolderStore:
     ----------
     with_digests:
         Read all files for their digests, so that they can be linked; else those of an unknown digest are copied.
+    components:
+        Those of the model, where they are known: what is neither in them nor the index is no file of it.
     """
 
     #: Whether the network is needed for it, which `WAN_MODELS_OFFLINE` forbids.
     is_local = True
 
-    def __init__(self, folder: Path, *, with_digests: bool = False) -> None:
+    def __init__(self, folder: Path, *, with_digests: bool = False, components: Collection[str] | None = None) -> None:
         self._folder = folder
         self._with_digests = with_digests
+        self._components = components
+        self._readings = Readings()
         self.label = f"folder:{folder}"
 
     def paths_of(self, file: RemoteFile) -> Iterator[Path]:
         """Where it may have a file."""
         path = self._folder / file.path
-        if path.is_file():
+        if is_file(path):
             yield path.resolve()
+
+    def record_at(self, path: Path) -> FileRecord | None:
+        """Of a file that was read for the listing, and is as it was then."""
+        return self._readings.at(path)
 
     def listing(self, revision: str | None = None) -> Listing:
         """The files as they are now; with digests where the folder has a record of them (`.verified.json`)."""
         verified = Verified.read(self._folder)
         try:
-            files = [
+            found = [
                 self._file(path, verified)
                 for path in sorted(self._folder.rglob("*"))
-                if path.is_file() and is_fetched(path.name) and not path.name.startswith(".")
+                if path.is_file() and self._is_wanted(path)
             ]
         except OSError as error:
             raise self._unreadable(error, self._folder) from error
         revision = verified.revision if verified is not None else ""
-        listing = Listing(self.label, revision or "as it is", tuple(files))
-        check_listing(listing)
-        return listing
+        if not revision:
+            revision = revision_of((file.path, file.size, file.sha256 or str(mtime_ns)) for file, mtime_ns in found)
+        return Listing(self.label, revision, tuple(file for file, _ in found))
 
     def open(self, file: RemoteFile, revision: str, start: int, stop: int, etag: str = "") -> FolderPiece:
         """A part of a file. Its size and time name its state."""
@@ -103,13 +132,20 @@ class FolderStore:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _file(self, path: Path, verified: Verified | None) -> RemoteFile:
+    def _is_wanted(self, path: Path) -> bool:
+        if not is_fetched(path.name) or path.name.startswith("."):
+            return False
+        parts = path.relative_to(self._folder).parts
+        return self._components is None or parts == (INDEX_NAME,) or parts[0] in self._components
+
+    def _file(self, path: Path, verified: Verified | None) -> tuple[RemoteFile, int]:
+        """What is listed of a file, and its time (ns)."""
         name = path.relative_to(self._folder).as_posix()
         record = None if verified is None else verified.right(self._folder, name)
-        sha256 = "" if record is None else record.sha256
-        if not sha256 and self._with_digests:
-            sha256 = sha256_of(path)
-        return RemoteFile(name, path.stat().st_size, sha256)
+        if record is None and self._with_digests:
+            record = self._readings.read(path)
+        state = path.stat()
+        return RemoteFile(name, state.st_size, "" if record is None else record.sha256), state.st_mtime_ns
 
     def _unreadable(self, error: OSError, path: Path) -> ModelError:
         is_gone = isinstance(error, FileNotFoundError)
@@ -120,6 +156,11 @@ class FolderStore:
             reason=error.strerror or str(error),
             fix=f"check the drive, or leave the folder out of {LOCAL_VARIABLE}",
         )
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; also no where nobody can tell, since its drive is gone."""
+    return os.path.isfile(path)  # noqa: PTH113 - that raises then
 
 
 @dataclass

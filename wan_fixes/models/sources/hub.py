@@ -14,7 +14,7 @@ from urllib.parse import quote
 from wan_fixes.health.text import plain
 from wan_fixes.models.credentials import secret
 from wan_fixes.models.failures import ErrorCode, ModelError
-from wan_fixes.models.listing import Listing, RemoteFile, check_listing, is_fetched
+from wan_fixes.models.listing import Listing, RemoteFile, is_fetched
 from wan_fixes.models.sources.web import Answer, RetryPolicy, WebClient
 from wan_fixes.models.spec import HubSource
 
@@ -59,7 +59,7 @@ class HubStore:
         reply = self._retry.run(lambda: self._client.json(address, {"blobs": "true"}))
         try:
             files = tuple(_file(entry) for entry in reply["siblings"] if is_fetched(str(entry["rfilename"])))
-            listing = Listing(self.label, str(reply["sha"]), files)
+            return Listing(self.label, _text(reply["sha"]), files)
         except (KeyError, TypeError, AttributeError) as error:
             raise ModelError(
                 ErrorCode.BAD_REPLY,
@@ -68,8 +68,6 @@ class HubStore:
                 reason=f"its list of files is not what it should be: {error!r}",
                 fix="run it again; if it stays so, take another source",
             ) from error
-        check_listing(listing)
-        return listing
 
     def open(self, file: RemoteFile, revision: str, start: int, stop: int, etag: str = "") -> Answer:
         """A part of a file of that revision."""
@@ -85,8 +83,9 @@ class HubStore:
         At most the page that the hub gives at once. Raises ModelError.
         """
         address = f"{self._endpoint}/api/models/{self._source.repository}/commits/{quote(until, safe='')}"
+        reply = self._retry.run(lambda: self._client.json(address))
         found = []
-        for entry in self._retry.run(lambda: self._client.json(address)):
+        for entry in reply if isinstance(reply, list) else ():
             if not isinstance(entry, dict) or entry.get("id") == since:
                 break
             found.append(plain(f"{str(entry.get('date', ''))[:10]} {entry.get('title', '')}".strip(), 200))
@@ -95,6 +94,12 @@ class HubStore:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def _file(entry: dict[str, Any]) -> RemoteFile:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
-from wan_fixes.models.listing import Listing, RemoteFile, check_listing, is_fetched
-from wan_fixes.models.sources.folder import FolderPiece
+from wan_fixes.models.listing import Listing, RemoteFile, is_fetched
+from wan_fixes.models.records import FileRecord
+from wan_fixes.models.sources.folder import FolderPiece, Readings, is_file
 from wan_fixes.models.spec import HubSource
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
@@ -39,6 +40,7 @@ class HubCache:
     def __init__(self, source: HubSource, folder: Path | None = None) -> None:
         self._source = source
         self.folder = (folder or hub_cache_folder()) / f"models--{source.repository.replace('/', '--')}"
+        self._readings = Readings()
         self.label = f"hub cache:{source.repository}"
 
     def paths_of(self, file: RemoteFile) -> Iterator[Path]:
@@ -47,29 +49,34 @@ class HubCache:
         blob = self.folder / "blobs" / digest
         if not digest:
             return
-        if blob.is_file():
-            yield blob
+        if is_file(blob):
+            yield blob.resolve()
             return
         # On Windows without the right to make links, snapshots hold the files themselves.
         for snapshot in self._snapshots():
             path = snapshot / file.path
-            if path.is_file():
+            if is_file(path):
                 yield path.resolve()
+
+    def record_at(self, path: Path) -> FileRecord | None:
+        """Of a file that was read for the listing, and is as it was then."""
+        return self._readings.at(path)
 
     def listing(self, revision: str | None = None) -> Listing:
         """The files of a revision (default: the one that the manifest names), whose digests are the blobs' names."""
         commit = self._commit(revision or self._source.revision)
         snapshot = self.folder / "snapshots" / commit
-        files = [
-            _file(path.relative_to(snapshot).as_posix(), path)
-            for path in (sorted(snapshot.rglob("*")) if commit else ())
-            if path.is_file() and is_fetched(path.name)
-        ]
-        if not files or not all(file.sha256 or file.git_id for file in files):
-            raise self._lacks("that revision, with digests,", snapshot)
-        listing = Listing(self.label, commit, tuple(files))
-        check_listing(listing)
-        return listing
+        try:
+            files = [
+                self._file(path.relative_to(snapshot).as_posix(), path)
+                for path in (sorted(snapshot.rglob("*")) if commit else ())
+                if path.is_file() and is_fetched(path.name)
+            ]
+        except OSError as error:
+            raise self._lacks(f"a file ({error.strerror or error})", snapshot) from error
+        if not files:
+            raise self._lacks("that revision", snapshot)
+        return Listing(self.label, commit, tuple(files))
 
     def open(self, file: RemoteFile, revision: str, start: int, stop: int, etag: str = "") -> FolderPiece:
         """A part of a file, where it could not be linked."""
@@ -80,6 +87,13 @@ class HubCache:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _file(self, path: str, found: Path) -> RemoteFile:
+        """By the digest that its blob is called by; without links there are no blobs, and it is read."""
+        blob = found.resolve()
+        digest = blob.name if _DIGEST.fullmatch(blob.name) else self._readings.read(blob).sha256
+        sha256, git_id = (digest, "") if len(digest) == 64 else ("", digest)
+        return RemoteFile(path, blob.stat().st_size, sha256, git_id)
 
     def _lacks(self, what: str, path: Path) -> ModelError:
         return ModelError(
@@ -104,10 +118,3 @@ class HubCache:
             return sorted(path for path in (self.folder / "snapshots").iterdir() if path.is_dir())
         except OSError:
             return []
-
-
-def _file(path: str, found: Path) -> RemoteFile:
-    blob = found.resolve()
-    digest = blob.name if _DIGEST.fullmatch(blob.name) else ""
-    sha256, git_id = (digest, "") if len(digest) == 64 else ("", digest)
-    return RemoteFile(path, blob.stat().st_size, sha256, git_id)

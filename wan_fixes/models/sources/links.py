@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -94,6 +94,14 @@ class LinkStore:
             fix = "check the network and run it again: it goes on where it was"
         what = "a link does not give its file"
         return ModelError(code, what, path=file.path, reason=reason, fix=fix, retry_after=retry_after)
+
+
+def name_of_links(path: Path, wanted: Sequence[ModelName]) -> str:
+    """The model that a file of links is for. Raises ModelError where it cannot be used, or is for none of these."""
+    name: str = _read(path)["name"]
+    if name not in map(str, wanted):
+        raise _unusable(path, f"they are for {plain(name, 100)}, and {', '.join(map(str, wanted))} are wanted")
+    return name
 
 
 def share(target: Target, stores: Iterable[S3Store], seconds: int) -> dict[str, Any]:

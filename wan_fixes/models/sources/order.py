@@ -31,7 +31,8 @@ def sources_of(target: Target, retry: RetryPolicy) -> Iterator[Source]:
     spec, variant, name = target.spec, target.variant, target.name
     for local in local_folders():
         for folder in folders_of_model(local, spec, variant, name):
-            yield FolderStore(folder, with_digests=is_on_disk_of(folder, target.folder))
+            is_near = is_on_disk_of(folder, target.folder)
+            yield FolderStore(folder, with_digests=is_near, components=spec.components)
     yield from s3_stores(spec, variant, name, retry=retry)
     yield (XetStore if is_xet_wanted() else HubStore)(variant.hub, retry=retry)
     yield HubCache(variant.hub)
@@ -39,8 +40,8 @@ def sources_of(target: Target, retry: RetryPolicy) -> Iterator[Source]:
 
 def is_on_disk_of(folder: Path, other: Path) -> bool:
     """Whether a file of `folder` could be linked to `other`, which need not exist."""
-    there = next(parent for parent in (other, *other.parents) if parent.exists())
     try:
-        return folder.stat().st_dev == there.stat().st_dev
+        there = next((parent for parent in (other, *other.parents) if parent.exists()), None)
+        return there is not None and folder.stat().st_dev == there.stat().st_dev
     except OSError:
         return False

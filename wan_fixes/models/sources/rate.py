@@ -27,8 +27,8 @@ class RateLimiter:
         self._tokens = bytes_per_second
         self._then = clock()
 
-    def take(self, count: int) -> None:
-        """Wait until `count` bytes may have been read."""
+    def take(self, count: int, stop: threading.Event | None = None) -> None:
+        """Wait until `count` bytes may have been read, or `stop` is set."""
         if self._rate <= 0:
             return
         with self._lock:
@@ -38,4 +38,4 @@ class RateLimiter:
             self._then = now
             debt = -self._tokens
         if debt > 0:
-            self._sleep(debt / self._rate)
+            (self._sleep if stop is None else stop.wait)(debt / self._rate)

@@ -12,12 +12,13 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.health.text import plain
 from wan_fixes.models.credentials import s3_credentials
 from wan_fixes.models.failures import ErrorCode, ModelError
-from wan_fixes.models.listing import Listing, RemoteFile, check_listing, is_fetched
+from wan_fixes.models.listing import INDEX_NAME, Listing, RemoteFile, check_listing, is_fetched
 from wan_fixes.models.manifest_reader import ManifestReader
 from wan_fixes.models.names import ModelName, check_paths
 from wan_fixes.models.sources.revision import revision_of
@@ -35,6 +36,7 @@ _ENDPOINT: Final = "https://s3.amazonaws.com"
 _SIGNATURE_SECONDS: Final = 3600
 # A model's folder has some dozens of files. Who names a whole bucket by mistake should not wait for its millions.
 _MOST_OBJECTS: Final = 10_000
+_HEADS_AT_ONCE: Final = 8
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -129,7 +131,10 @@ class S3Store:
         if not paths:
             raise bucket_error(ErrorCode.NOT_FOUND, self._where, "no file of a model is there")
         check_paths(paths, self.label)
-        found = [self._file(boto, path) for path in paths]
+        if INDEX_NAME not in paths:
+            raise bucket_error(ErrorCode.NOT_FOUND, self._where, f"no {INDEX_NAME} is there")
+        with ThreadPoolExecutor(_HEADS_AT_ONCE, thread_name_prefix="models-s3") as executor:
+            found = list(executor.map(lambda path: self._file(boto, path), paths))
         states = ((file.path, file.size, etag) for file, etag in found)
         listing = Listing(self.label, revision_of(states), tuple(file for file, _ in found))
         check_listing(listing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.listing import RemoteFile
@@ -11,25 +14,33 @@ from wan_fixes.models.sources.rate import RateLimiter
 from wan_fixes.models.sources.source import Piece, Source
 from wan_fixes.models.sources.web import RetryPolicy
 
+_LOOK_SECONDS: Final = 0.2
+
 
 class StoppedError(Exception):
     """Reading was ended from outside."""
 
 
-class Ending:
-    """Whether reading is to end: somebody outside asked for it, or a part of it failed."""
+class Ending(threading.Event):
+    """Whether reading is to end: somebody outside asked for it, or a part of it failed.
+
+    To `set` it says that a part failed, so that the others end too. Whoever asks from outside is not touched.
+    """
 
     def __init__(self, asked: threading.Event) -> None:
+        super().__init__()
         self._asked = asked
-        self._failed = threading.Event()
-
-    def set(self) -> None:
-        """A part failed: the others are to end too. Whoever asks from outside is not touched."""
-        self._failed.set()
 
     def is_set(self) -> bool:
         """Whether it is to end."""
-        return self._failed.is_set() or self._asked.is_set()
+        return super().is_set() or self._asked.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is to end, at most `timeout` seconds; returns whether it is."""
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set() and (left := until - time.monotonic()) > 0:
+            super().wait(min(left, _LOOK_SECONDS))
+        return self.is_set()
 
 
 class FileStream:
@@ -40,7 +51,7 @@ class FileStream:
     on_bytes:
         Told how many bytes came, also of those that are passed over.
     stop:
-        Looked at before each piece.
+        Looked at before each piece, and while it waits.
     """
 
     def __init__(
@@ -92,9 +103,10 @@ class FileStream:
                     raise self._ends_early()
             except ModelError as error:
                 self.close()
+                if not self._stop.is_set():
+                    self._retry.wait(error, failures, self._stop)
                 if self._stop.is_set():
                     raise StoppedError from error
-                self._retry.wait(error, failures)
                 failures += 1
 
     def close(self) -> None:
@@ -125,7 +137,7 @@ class FileStream:
                 raise StoppedError
             if not chunk:
                 return
-            self._rate.take(len(chunk))
+            self._rate.take(len(chunk), self._stop)
             self._on_bytes(len(chunk))
             kept = chunk[stop - self._at :]
             if kept:

@@ -11,6 +11,7 @@ import random
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,10 +28,12 @@ from wan_fixes.health.text import plain
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.sources.addresses import is_loopback, problem_with_address, same_origin, split_address
 
-CHUNK_BYTES: Final = 1 << 20
+#: Little enough to come soon, and to be lost when a connection breaks, on a slow line too.
+CHUNK_BYTES: Final = 1 << 16
 _MOST_REDIRECTS: Final = 10
 _LONGEST_PATIENCE: Final = 300.0
 _LARGEST_DOCUMENT: Final = 64 << 20
+_MOST_DIGITS: Final = 18  # of a size in bytes
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _BY_STATUS: Final = {
     401: ErrorCode.AUTH_FAIL,
@@ -76,12 +79,15 @@ class RetryPolicy:
                 self.wait(error, failures)
                 failures += 1
 
-    def wait(self, error: ModelError, failures: int) -> None:
-        """Wait before the next attempt, after `failures` others. Raises the error where there is to be none."""
+    def wait(self, error: ModelError, failures: int, stop: threading.Event | None = None) -> None:
+        """Wait before the next attempt, after `failures` others, or until `stop` is set.
+
+        Raises the error where there is to be none.
+        """
         pause = max(backoff_seconds(failures, self.base_seconds, self.rng), error.retry_after or 0.0)
         if not error.is_transient or failures == self.attempts or pause > _LONGEST_PATIENCE:
             raise error
-        self.sleep(pause)
+        (self.sleep if stop is None else stop.wait)(pause)
 
 
 class Answer:
@@ -102,7 +108,7 @@ class Answer:
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes. Raises ModelError when they stop coming, or end early."""
-        announced = self._response.headers.get("Content-Length", "")
+        announced = _content_length(self._response)
         received = 0
         try:
             while chunk := self._response.raw.read(CHUNK_BYTES, decode_content=False):
@@ -110,7 +116,7 @@ class Answer:
                 yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise failure_of(error, self.address) from error
-        if announced.isdigit() and received < int(announced):
+        if announced is not None and received < announced:
             raise _failed(ErrorCode.NETWORK, self.address, f"it ended after {received} of {announced} bytes")
 
     def close(self) -> None:
@@ -178,8 +184,7 @@ class WebClient:
                 if match is None or int(match[1]) != start or int(match[2]) >= stop:
                     raise _failed(ErrorCode.BAD_REPLY, final, "it sends another part than it was asked for")
                 return Answer(response, final, start, None if match[3] == "*" else int(match[3]))
-            length = response.headers.get("Content-Length", "")
-            answer = Answer(response, final, 0, int(length) if length.isdigit() else None)
+            answer = Answer(response, final, 0, _content_length(response))
             if etag and answer.etag != etag:
                 raise _failed(ErrorCode.SOURCE_CHANGED, final, "the file is another one than when it was begun")
             return answer
@@ -288,12 +293,22 @@ def _failure_of_status(response: requests.Response, address: str) -> ModelError:
 
 def retry_after_of(text: str, now: float) -> float | None:
     """The seconds that a ``Retry-After`` header means: a number, or a date."""
-    if text.strip().isdigit():
+    if _is_number(text.strip()):
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _content_length(response: requests.Response) -> int | None:
+    """The bytes that an answer is to have; None where it does not say."""
+    text = response.headers.get("Content-Length", "")
+    return int(text) if _is_number(text) and len(text) <= _MOST_DIGITS else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _failed(code: ErrorCode, address: str, reason: str) -> ModelError:
