@@ -199,8 +199,8 @@ class Models(RuleBasedStateMachine):
 
 
 Models.TestCase.settings = settings(
-    max_examples=times(20, 400),
-    stateful_step_count=times(20, 40),
+    max_examples=times(12, 150),
+    stateful_step_count=times(20, 30),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -165,7 +165,7 @@ def expected(plan, kinds=("image", "text")):
         yield Counter(order)
 
 
-@settings(max_examples=times(40, 150), deadline=None)
+@settings(max_examples=times(20, 150), deadline=None)
 @given(plan=plans())
 def test_every_epoch_has_exactly_the_samples_that_it_should_and_each_with_its_own_caption(contexts, plan):
     epochs = list(itertools.islice(expected(plan), 3))
@@ -177,7 +177,7 @@ def test_every_epoch_has_exactly_the_samples_that_it_should_and_each_with_its_ow
     assert named <= bad
 
 
-@settings(max_examples=times(30, 100), deadline=None)
+@settings(max_examples=times(15, 100), deadline=None)
 @given(plan=plans())
 def test_without_caching_the_same_samples_are_trained_each_made_anew(contexts, plan):
     """Here a sample's failure is met in the middle of its first epoch; it is out for good from the second one on."""
@@ -195,7 +195,7 @@ def test_without_caching_the_same_samples_are_trained_each_made_anew(contexts, p
             )
 
 
-@settings(max_examples=times(30, 100), deadline=None)
+@settings(max_examples=times(15, 100), deadline=None)
 @given(
     plan=plans(),
     bad_variations=st.dictionaries(

@@ -9,7 +9,7 @@ from models.world import REPOSITORY
 from wan_fixes.health import RunDatabase
 from wan_fixes.hosts.standalone.trainer import train
 from wan_fixes.models import ErrorCode, ModelError
-from wan_fixes.models.locate import named_model
+from wan_fixes.models.locate import locate_model, named_model
 from wan_fixes.settings import Settings
 
 
@@ -40,9 +40,10 @@ def test_m19_a_name_of_another_model_type_is_refused(workplace, tmp_path, monkey
 
 def test_m19_a_repository_of_the_manifest_is_that_model(workplace, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with served(workplace.model, "WAN_2_1_T2V_1_3B", tmp_path, monkeypatch):
-        preset = workplace.preset(base_model_name=REPOSITORY.lower(), epochs=1)
-        assert train(preset, settings=Settings()).finished
-        assert (tmp_path / "models" / "wan21" / "tiny@1.0.0-original" / ".verified.json").is_file()
+        preset = workplace.preset(base_model_name=REPOSITORY.lower())
+        assert preset.base_model_name == tmp_path / "models" / "wan21" / "tiny@1.0.0-original"
+        assert locate_model(preset.model_type, preset.model_name, lambda _: None) == str(preset.base_model_name)
+        assert (preset.base_model_name / ".verified.json").is_file()
 
 
 def test_m19_a_repository_that_no_manifest_has_is_fetched_as_a_model_of_that_type(
