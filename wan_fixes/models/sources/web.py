@@ -28,8 +28,11 @@ from wan_fixes.health.text import plain
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.sources.addresses import is_loopback, problem_with_address, same_origin, split_address
 
-#: Little enough to come soon, and to be lost when a connection breaks, on a slow line too.
+#: What is read first: little enough to come soon, and to be lost when a connection breaks, on a slow line too.
 CHUNK_BYTES: Final = 1 << 16
+_LARGEST_CHUNK: Final = 1 << 20
+#: Seconds in which a piece should come: on a fast line the next one is larger.
+_CHUNK_SECONDS: Final = 0.1
 _MOST_REDIRECTS: Final = 10
 _LONGEST_PATIENCE: Final = 300.0
 _LARGEST_DOCUMENT: Final = 64 << 20
@@ -109,11 +112,14 @@ class Answer:
     def chunks(self) -> Iterator[bytes]:
         """The bytes. Raises ModelError when they stop coming, or end early."""
         announced = _content_length(self._response)
-        received = 0
+        received, size, began = 0, CHUNK_BYTES, time.monotonic()
         try:
-            while chunk := self._response.raw.read(CHUNK_BYTES, decode_content=False):
+            while chunk := self._response.raw.read(size, decode_content=False):
+                is_fast = time.monotonic() - began < _CHUNK_SECONDS
+                size = min(2 * size, _LARGEST_CHUNK) if is_fast else CHUNK_BYTES
                 received += len(chunk)
                 yield chunk
+                began = time.monotonic()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise failure_of(error, self.address) from error
         if announced is not None and received < announced:
