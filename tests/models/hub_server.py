@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from .faulty_server import FaultyServer
 
 _LFS_SUFFIXES = (".safetensors", ".model", ".bin", ".pth")
 _CHUNK = 1 << 18
@@ -40,56 +40,23 @@ class Repository:
         return commit
 
 
-@dataclass
-class Fault:
-    """Something that goes wrong for requests whose path matches, `times` times; then all is well again."""
-
-    kind: str
-    pattern: str = ""
-    times: int = 1
-    value: Any = None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients that are killed leave without a word."""
-
-
-class Hub:
+class Hub(FaultyServer):
     """The server: `address`, `repositories`, `faults`, and what it was asked and gave."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
-        self.faults: list[Fault] = []
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self.served = Counter[str]()
         self.token = ""
         #: When so many bytes were served, this is called, once.
         self.at_bytes: tuple[int, Callable[[], object]] | None = None
-        self.lock = threading.Lock()
         self._active = 0
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(_handler(self))
         #: Where large files are: another host by name, the same server.
-        self.storage = f"http://localhost:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.storage = f"http://localhost:{self.port}"
+        self.start()
 
     def add(self, name: str, files: dict[str, bytes]) -> Repository:
         self.repositories[name] = Repository(dict(files))
         return self.repositories[name]
-
-    def fail(self, kind: str, pattern: str = "", times: int = 1, value: Any = None) -> None:
-        self.faults.append(Fault(kind, pattern, times, value))
-
-    def take_fault(self, path: str, *kinds: str) -> Fault | None:
-        with self.lock:
-            for fault in self.faults:
-                if fault.kind in kinds and fault.times > 0 and re.search(fault.pattern, path):
-                    fault.times -= 1
-                    return fault
-        return None
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
@@ -116,17 +83,8 @@ class Hub:
         if act:
             act[1]()
 
-    @property
-    def bytes_served(self) -> int:
-        """Of the files' contents."""
-        return sum(self.served.values())
-
     def asked(self, pattern: str = "") -> int:
         return sum(bool(re.search(pattern, path)) for _, path, _ in self.requests)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @contextlib.contextmanager

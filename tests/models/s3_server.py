@@ -13,13 +13,11 @@ import hmac
 import http.client
 import logging
 import re
-import threading
 import time
 import traceback
 from calendar import timegm
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -31,7 +29,7 @@ from moto.server import ThreadedMotoServer
 
 from wan_fixes.health.text import plain
 
-from .hub_server import Fault
+from .faulty_server import FaultyServer
 
 BUCKET = "models"
 ACCESS_KEY = "WANTESTKEY0000000001"
@@ -81,17 +79,14 @@ def running_objects() -> Iterator[Objects]:
         objects.close()
 
 
-class S3:
-    """The proxy: `address`, `faults`, and what it was asked and gave.
+class S3(FaultyServer):
+    """The proxy: `address`, `faults`, and what it was asked and gave. Faults match a request's ``METHOD PATH``.
 
     Kinds of faults: status, stall, drop, redirect, garbage, late (seconds), reset, short, slow, wrong bytes, no ranges.
     """
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self.faults: list[Fault] = []
-        self.requests: list[tuple[str, str, dict[str, str]]] = []
-        self.served = Counter[str]()
         #: Whether requests without a signature are answered.
         self.is_public = False
         #: Objects that a page of a list has; 0 for as many as moto gives.
@@ -99,22 +94,8 @@ class S3:
         self.heeds_if_range = True
         #: When so many bytes of an object were served, this is called, once.
         self.at_bytes: tuple[str, int, Callable[[], object]] | None = None
-        self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def fail(self, kind: str, pattern: str = "", times: int = 1, value: Any = None) -> None:
-        """For requests whose ``METHOD PATH`` matches."""
-        self.faults.append(Fault(kind, pattern, times, value))
-
-    def take_fault(self, request: str, *kinds: str) -> Fault | None:
-        with self.lock:
-            for fault in self.faults:
-                if fault.kind in kinds and fault.times > 0 and re.search(fault.pattern, request):
-                    fault.times -= 1
-                    return fault
-        return None
+        super().__init__(_handler(self))
+        self.start()
 
     def count(self, path: str, count: int) -> None:
         with self.lock:
@@ -125,17 +106,8 @@ class S3:
         if act:
             act[2]()
 
-    @property
-    def bytes_served(self) -> int:
-        """Of the objects' contents."""
-        return sum(self.served.values())
-
     def asked(self, pattern: str = "") -> int:
         return sum(bool(re.search(pattern, f"{method} {path}")) for method, path, _ in self.requests)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @contextlib.contextmanager
@@ -168,13 +140,6 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, s3: S3, *, credentials: boo
 def all_that_is_shown(error: BaseException) -> str:
     """What ``--debug`` shows of an error."""
     return "\n".join(plain(line) for line in "".join(traceback.format_exception(error)).splitlines())
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients leave without a word."""
 
 
 def error_body(code: str) -> bytes:

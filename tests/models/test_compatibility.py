@@ -16,15 +16,8 @@ from hypothesis import strategies as st
 
 from wan_fixes.cli.console import ExitCode
 from wan_fixes.models import ModelEnsurer, ModelSpec, ModelState, ModelStatus, load_manifest
-from wan_fixes.models.compatibility import (
-    CompatibilityCheck,
-    FallbackKind,
-    GenerationMode,
-    ModelCompatibility,
-    WantedSettings,
-    check_compatibility,
-    serves,
-)
+from wan_fixes.models.compatibility import CompatibilityCheck, ModelCompatibility, check_compatibility
+from wan_fixes.models.fallbacks import FallbackKind, GenerationMode, WantedSettings, serves
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.layout import ModelResolver
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from wan_fixes.models.compatibility import FallbackKind, GenerationMode, ModelCompatibility, WantedSettings
+from wan_fixes.models.compatibility import ModelCompatibility
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.facades import (
     EnhancedModelManager,
@@ -29,6 +29,7 @@ from wan_fixes.models.facades import (
 )
 from wan_fixes.models.facades.in_thread import in_thread
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.fallbacks import FallbackKind, GenerationMode, WantedSettings
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.installed import ModelState
 from wan_fixes.models.manifest import Manifest, load_manifest

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ from wan_fixes.models.versions import MigrationStrategy, ModelVersions
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole
-from .world import NEEDED_BYTES, REPOSITORY, content_of, ensurer, manifest_of, model_files, some_bytes
+from .world import NEEDED_BYTES, REPOSITORY, content_of, ensurer, manifest_of, model_files, some_bytes, used_by_another
 
 DAY = 86400.0
 NAMES = ("one", "two", "three")
@@ -92,22 +90,10 @@ def test_m9_what_is_pinned_stays(models: ModelEnsurer) -> None:
 
 
 def test_m9_what_a_living_process_uses_stays_and_what_a_dead_one_used_goes(models: ModelEnsurer) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; from wan_fixes.models.layout import ModelResolver;"
-        "from wan_fixes.models.locks import LockManager; from wan_fixes.models.names import ModelName;"
-        "from wan_fixes.models.usage import UsageLog; resolver = ModelResolver(Path(sys.argv[1]));"
-        "UsageLog(resolver, LockManager(resolver.locks)).use(ModelName('one', '1.0.0', 'original'));"
-        "print('used', flush=True); time.sleep(600)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, str(models.resolver.root)], stdout=subprocess.PIPE)
-    try:
-        assert child.stdout is not None and child.stdout.readline().strip() == b"used"
+    with used_by_another(models, "one"):
         used(models, "one", 40)
         plan = collector(models).plan()
         assert names(plan) == [] and [kept.why for kept in plan.kept] == ["in use"]
-    finally:
-        child.kill()
-        child.communicate()
     assert names(collector(models).plan()) == [("one", "age")]
 
 

@@ -26,7 +26,7 @@ from wan_fixes.models.versions import MigrationStrategy, ModelVersions
 
 from .hub_server import Hub
 from .test_ensure import LARGE, whole
-from .world import PART, REPOSITORY, content_of, ensurer, some_bytes
+from .world import PART, REPOSITORY, content_of, ensurer, some_bytes, used_by_another
 
 NEW = some_bytes(4 * PART + 3, 99)
 CONFIG = "transformer/config.json"
@@ -141,15 +141,7 @@ def test_m11_a_source_that_no_longer_has_a_component_is_no_update(hub: Hub, mode
 def test_m11_a_model_in_use_is_not_moved_but_may_wait(hub: Hub, models: ModelEnsurer) -> None:
     new = release(hub)
     versions, target = ModelVersions(models), models.target("tiny")
-    code = (
-        "import sys, time; from pathlib import Path; from tests.models.world import manifest_of;"
-        "from wan_fixes.models.ensure import ModelEnsurer; from wan_fixes.models.layout import ModelResolver;"
-        "models = ModelEnsurer(manifest_of(), ModelResolver(Path(sys.argv[1])));"
-        "models.usage.use(models.target('tiny').name); print('used', flush=True); time.sleep(600)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, str(models.resolver.root)], stdout=subprocess.PIPE)
-    try:
-        assert child.stdout is not None and child.stdout.readline().strip() == b"used"
+    with used_by_another(models, "tiny"):
         with pytest.raises(ModelError, match="parallel") as caught:
             versions.update("tiny")
         assert caught.value.code is ErrorCode.IN_USE
@@ -158,9 +150,6 @@ def test_m11_a_model_in_use_is_not_moved_but_may_wait(hub: Hub, models: ModelEns
         assert content_of(target.folder) == whole()
         models.ensure("tiny")
         assert content_of(target.folder) == whole()
-    finally:
-        child.kill()
-        child.communicate()
     models.ensure("tiny")
     assert content_of(target.folder) == new
     assert [entry.action for entry in versions.history("tiny")] == ["update"]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import random
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +122,29 @@ def content_of(folder: Path) -> dict[str, bytes]:
     """The files of a model folder, less the record of ours."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".verified.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+_USER = """
+    import sys, time
+    from pathlib import Path
+    from wan_fixes.models.layout import ModelResolver
+    from wan_fixes.models.locks import LockManager
+    from wan_fixes.models.names import ModelName
+    from wan_fixes.models.usage import UsageLog
+    resolver = ModelResolver(Path(sys.argv[1]))
+    UsageLog(resolver, LockManager(resolver.locks)).use(ModelName(*sys.argv[2:]))
+    print("used", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def used_by_another(models: ModelEnsurer, model_id: str) -> Iterator[None]:
+    """Within the block another process uses a model; then it is killed."""
+    command = [sys.executable, "-c", textwrap.dedent(_USER), str(models.resolver.root), *models.target(model_id).name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None and child.stdout.readline().strip() == b"used"
+            yield
+        finally:
+            child.kill()

@@ -69,8 +69,7 @@ def list_(as_json: AsJson = False, _debug: Debug = False) -> None:
             "repository": variant.hub.repository,
             "bytes": sum(file.size or 0 for file in variant.files) if _has_sizes(variant.files) else None,
         }
-        for spec in manifest.models.values()
-        for variant in spec.variants.values()
+        for spec, variant in manifest.variants()
     ]
     if as_json:
         print_json({"manifest": str(manifest.path), "models": models})

@@ -14,7 +14,8 @@ from wan_fixes.cli.tables import small_table
 from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
-    from wan_fixes.models.compatibility import CompatibilityCheck, Fallback
+    from wan_fixes.models.compatibility import CompatibilityCheck
+    from wan_fixes.models.fallbacks import Fallback
     from wan_fixes.models.hardware import Hardware
     from wan_fixes.models.vram import PhaseMemory
 
@@ -49,7 +50,8 @@ def check(
     Exits with 4 when it does not fit as it is asked for. Loads nothing and changes nothing.
     """
     from wan_fixes.models import ModelEnsurer
-    from wan_fixes.models.compatibility import GenerationMode, WantedSettings, check_compatibility
+    from wan_fixes.models.compatibility import check_compatibility
+    from wan_fixes.models.fallbacks import GenerationMode, WantedSettings
     from wan_fixes.models.hardware import Hardware
 
     if mode is not None and mode not in list(GenerationMode):

@@ -38,7 +38,7 @@ def validate(
     if is_checked:
         manifest = load_manifest(path)
     signer = signed_by(path)
-    names = [str(spec.name(variant)) for spec in manifest.models.values() for variant in spec.variants]
+    names = [str(spec.name(variant.name)) for spec, variant in manifest.variants()]
     if as_json:
         signature = None if signer is None else {"key": signer, "is_checked": is_checked}
         print_json({"manifest": str(manifest.path), "models": names, "signature": signature})

@@ -28,8 +28,7 @@ _FILES_SHOWN = 5
 
 def all_names(ensurer: ModelEnsurer) -> list[str]:
     """Each model and variant of the manifest, as short as it can be said."""
-    models = ensurer.manifest.models.values()
-    return [spec.short_name(variant) for spec in models for variant in spec.variants]
+    return [spec.short_name(variant.name) for spec, variant in ensurer.manifest.variants()]
 
 
 def names_there(ensurer: ModelEnsurer) -> list[str]:

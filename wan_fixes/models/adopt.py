@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,13 +15,14 @@ from wan_fixes.models.components import require_components
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.fetching import Progress
+from wan_fixes.models.file_states import states_below
 from wan_fixes.models.gc import remove_model
 from wan_fixes.models.installed import REMOVING_NAME, ModelState, Verified
 from wan_fixes.models.json_file import read_json, write_json
 from wan_fixes.models.linking import is_linked
 from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
 from wan_fixes.models.nearby import Place, link_files
-from wan_fixes.models.publishing import disk_errors, publish
+from wan_fixes.models.publishing import disk_errors, publish, remove_empty_folders
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model
 from wan_fixes.models.sources.hub_cache import HubCache
 from wan_fixes.models.target import Target, refuse_sensitive, target_of
@@ -153,10 +154,7 @@ class Migration:
         """
         ensurer, target = self._ensurer, candidate.target
         refuse_sensitive(target)
-        with (
-            ensurer.recorder.operation("migrate", target.name) as operation,
-            ensurer.locks.hold(target.name.folder_name),
-        ):
+        with ensurer.working_on("migrate", target) as operation:
             if ensurer.look(target).state is ModelState.COMPLETE:
                 return Adopted(str(target.name), target.folder, 0, (), 0)
             known = self._known_listing(target)
@@ -211,14 +209,7 @@ class Migration:
                     reason="there is no note of it",
                     fix="`wan models gc` removes models that were fetched",
                 )
-            if ensurer.usage.is_in_use(target.name.folder_name):
-                raise ModelError(
-                    ErrorCode.IN_USE,
-                    f"{target.name} is in use",
-                    path=target.folder,
-                    reason="a training has loaded it",
-                    fix="wait for its end",
-                )
+            ensurer.refuse_in_use(target, "wait for its end")
             with disk_errors(target.folder):
                 left = (*_take_links(target.folder, note.links), *_take_links(target.partial, note.links))
                 pinned = ensurer.lock_file.unchecked(target.name)
@@ -258,9 +249,8 @@ class Migration:
             _Note(str(candidate.folder), candidate.place.label, links).write(path)
 
     def _targets(self) -> Iterable[Target]:
-        for spec in self._ensurer.manifest.models.values():
-            for variant in spec.variants.values():
-                yield target_of(spec, variant, self._ensurer.resolver)
+        for spec, variant in self._ensurer.manifest.variants():
+            yield target_of(spec, variant, self._ensurer.resolver)
 
     def _note(self, target: Target) -> Path:
         return self._notes / f"{target.name.folder_name}.json"
@@ -282,7 +272,8 @@ def _in_folder(target: Target, folder: Path) -> Candidate:
 
 def _take_links(folder: Path, links: Mapping[str, str]) -> tuple[str, ...]:
     """Delete what still is a link, by path, and folders that are empty then; returns the paths of what is left."""
-    there = {found.relative_to(folder).as_posix() for found in _files_below(folder)}
+    files = (found for found, _ in states_below(folder) if not found.name.startswith("."))
+    there = {found.relative_to(folder).as_posix() for found in files}
     linked = {path for path in there & links.keys() if is_linked(Path(links[path]), folder / path)}
     verified = Verified.read(folder)
     is_begun = verified is None and (folder / REMOVING_NAME).exists()
@@ -291,18 +282,10 @@ def _take_links(folder: Path, links: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     for path in linked:
         (folder / path).unlink()
-    for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        with contextlib.suppress(OSError):
-            inner.rmdir()
+    remove_empty_folders(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
     return tuple(sorted(there - linked))
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for found in folder.rglob("*"):
-        if (found.is_symlink() or not found.is_dir()) and not found.name.startswith("."):
-            yield found
 
 
 def _is_named_like(folder: Path, target: Target) -> bool:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wan_fixes.models.installed import Verified
-from wan_fixes.models.layout import ModelResolver
+from wan_fixes.models.installed import VERIFIED_NAME, Verified
+from wan_fixes.models.layout import ModelResolver, folders_with
 from wan_fixes.models.linking import share
 from wan_fixes.models.locks import LockManager
-from wan_fixes.models.nearby import SMALLEST_SHARED, model_folders
+from wan_fixes.models.nearby import SMALLEST_SHARED
 from wan_fixes.models.publishing import disk_errors
 from wan_fixes.models.records import sha256_of
 from wan_fixes.store.atomic import replace_patiently
@@ -46,7 +46,7 @@ class Duplicate:
 def find_duplicates(resolver: ModelResolver) -> list[Duplicate]:
     """Files of complete models with the same content that are not yet the same file. Nothing is read but records."""
     by_content: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
-    for folder in model_folders(resolver.root):
+    for folder in folders_with(resolver.root, VERIFIED_NAME):
         verified = Verified.read(folder)
         for name in () if verified is None else verified.files:
             record = None if verified is None else verified.right(folder, name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from wan_fixes.models.manifest import Manifest, load_manifest
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.nearby import OtherModels, Place
 from wan_fixes.models.quota import check_quota
-from wan_fixes.models.recording import ModelRecorder
+from wan_fixes.models.recording import Kind, ModelRecorder, Operation
 from wan_fixes.models.records import FileRecord
 from wan_fixes.models.sources.asking import Result, SourceRound
 from wan_fixes.models.sources.folder import FolderStore, folders_of_model, local_folders
@@ -105,15 +106,22 @@ class ModelEnsurer:
             With a code that says why it cannot be had. What came until then is kept.
         """
         target = self.target(model_id, variant)
-        is_there = self.look(target).state is ModelState.COMPLETE and not self.swapper.is_begun(target.name)
-        if not is_there:
-            self._ensure(target, lock_timeout, on_progress, on_wait, stop or threading.Event())
-        elif self.known_listing(target) is None:
+        storage, listing = self.storage(target), self.known_listing(target)
+        if storage.look(listing).state is not ModelState.COMPLETE or self.swapper.is_begun(target.name):
+            stop = stop or threading.Event()
+            with self.working_on("ensure", target, lock_timeout, on_wait, stop) as operation:
+                self.swapper.finish(target.name, target.folder)
+                status = self.look(target)  # another process may have fetched it meanwhile
+                if status.state is not ModelState.COMPLETE:
+                    operation.begin()
+                    self._have(target, status, Watch(on_progress, stop, operation.came))
+            listing = self.known_listing(target)
+        elif listing is None:
             self.lock_file.check_open(target.name)  # a folder's own record is signed by nobody
         self.usage.note(target.name)
         if not is_opened:
             return target.folder
-        return self.storage(target).open(self.known_listing(target), self.options.safety_margin, on_progress)
+        return storage.open(listing, self.options.safety_margin, on_progress)
 
     def status(self, model_id: str, variant: str | None = None) -> ModelStatus:
         """What is there of a model. Asks no server, and reads no file's content."""
@@ -139,10 +147,7 @@ class ModelEnsurer:
         is asked. `lock_timeout`, `on_wait` and `stop` are as for `ensure`.
         """
         target = self.target(model_id, variant)
-        with (
-            self.recorder.operation("verify", target.name) as operation,
-            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop=stop),
-        ):
+        with self.working_on("verify", target, lock_timeout, on_wait, stop) as operation:
             operation.begin()
             found = self._verify(target, on_progress)
             if found.corrupt:
@@ -165,10 +170,7 @@ class ModelEnsurer:
         Raises ModelError like `ensure`.
         """
         target, stop = self.target(model_id, variant), stop or threading.Event()
-        with (
-            self.recorder.operation("repair", target.name) as operation,
-            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop=stop),
-        ):
+        with self.working_on("repair", target, lock_timeout, on_wait, stop) as operation:
             operation.begin()
             self.swapper.finish(target.name, target.folder)
             status = self._verify(target, on_progress)
@@ -188,6 +190,33 @@ class ModelEnsurer:
         return self.from_first_source(target, lambda source: self._first_listing(target, source))
 
     # For the other operations on models
+
+    @contextlib.contextmanager
+    def working_on(
+        self,
+        kind: Kind,
+        target: Target,
+        lock_timeout: float | None = None,
+        on_wait: Callable[[str], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Iterator[Operation]:
+        """Hold a model's lock, and record what is done within the block."""
+        with (
+            self.recorder.operation(kind, target.name) as operation,
+            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop),
+        ):
+            yield operation
+
+    def refuse_in_use(self, target: Target, fix: str) -> None:
+        """Raise ModelError (IN_USE) while a process uses a model that is to go, or to change."""
+        if self.usage.is_in_use(target.name.folder_name):
+            raise ModelError(
+                ErrorCode.IN_USE,
+                f"{target.name} is in use",
+                path=target.folder,
+                reason="a training has loaded it",
+                fix=fix,
+            )
 
     def target(self, model_id: str, variant: str | None = None) -> Target:
         """The model of that name. Raises ModelError."""
@@ -238,24 +267,6 @@ class ModelEnsurer:
         return self._round.first_that_can(target.name, self._make_sources(target), work)
 
     # Inside
-
-    def _ensure(
-        self,
-        target: Target,
-        lock_timeout: float | None,
-        on_progress: Callable[[Progress], None],
-        on_wait: Callable[[str], None] | None,
-        stop: threading.Event,
-    ) -> None:
-        with (
-            self.recorder.operation("ensure", target.name) as operation,
-            self.locks.hold(target.name.folder_name, lock_timeout, on_wait, stop=stop),
-        ):
-            self.swapper.finish(target.name, target.folder)
-            status = self.look(target)  # another process may have fetched it meanwhile
-            if status.state is not ModelState.COMPLETE:
-                operation.begin()
-                self._have(target, status, Watch(on_progress, stop, operation.came))
 
     def _have(self, target: Target, status: ModelStatus, watch: Watch) -> None:
         """Bring what is missing, and publish it."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from wan_fixes.models.download import CONNECTIONS, Downloader
 from wan_fixes.models.finished import FinishedFiles
-from wan_fixes.models.installed import Verified, bytes_fetched
+from wan_fixes.models.installed import Verified, bytes_fetched, bytes_of_file
 from wan_fixes.models.layout import free_bytes, no_space
 from wan_fixes.models.listing import Listing
 from wan_fixes.models.nearby import Place, link_files
@@ -139,11 +139,10 @@ def fetch_files(
 
 def _space_needed(needed: Listing, partial: Path) -> int:
     """Bytes that the disk must have free: what a file lacks may have its place already."""
-    space = 0
-    for file in needed.files:
-        there = bytes_fetched(partial, replace(needed, files=(file,)))
-        space += file.size - max(there, PartialFile(partial / file.path, file).bytes_allocated())
-    return space
+    return sum(
+        file.size - max(bytes_of_file(partial, file), PartialFile(partial / file.path, file).bytes_allocated())
+        for file in needed.files
+    )
 
 
 def _take_good_parts(spoilt: Path, needed: Listing, partial: Path) -> int:

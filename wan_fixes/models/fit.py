@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from wan_fixes.health.text import plain
-from wan_fixes.models.compatibility import CompatibilityCheck, WantedSettings, check_compatibility
+from wan_fixes.models.compatibility import CompatibilityCheck, check_compatibility
 from wan_fixes.models.correlation import model_logger
+from wan_fixes.models.fallbacks import WantedSettings
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.layout import models_root
 from wan_fixes.models.manifest import load_manifest
@@ -40,7 +41,7 @@ def warn_if_too_large(model_type: str, config: Mapping[str, Any]) -> None:
 def check_of(model_type: str, config: Mapping[str, Any], hardware: Hardware) -> CompatibilityCheck | None:
     """What a training is going to need, against what there is; None where that is not estimated. Raises ModelError."""
     manifest = load_manifest()
-    spec = next((spec for spec in manifest.models.values() if spec.model_type == model_type), None)
+    spec = next(iter(manifest.of_type(model_type)), None)
     wanted = None if spec is None else wanted_of(config, spec)
     if spec is None or wanted is None:
         return None

@@ -18,10 +18,11 @@ from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.file_states import bytes_on_disk, states_below, states_of
 from wan_fixes.models.installed import REMOVING_NAME, VERIFIED_NAME, Verified
 from wan_fixes.models.json_file import read_json
+from wan_fixes.models.layout import folders_with
 from wan_fixes.models.names import problem_with_path
-from wan_fixes.models.nearby import SMALLEST_SHARED, model_folders
+from wan_fixes.models.nearby import SMALLEST_SHARED
 from wan_fixes.models.private_folder import PrivateFolders
-from wan_fixes.models.publishing import disk_errors
+from wan_fixes.models.publishing import disk_errors, remove_empty_folders
 from wan_fixes.models.quota import DEFAULT_QUOTA
 
 DEFAULT_AGE_DAYS: Final = 30.0
@@ -192,7 +193,7 @@ class ModelGc:
             raise
 
     def _folders(self) -> Iterable[_Folder]:
-        for path in model_folders(self._resolver.root):
+        for path in folders_with(self._resolver.root, VERIFIED_NAME):
             verified = Verified.read(path)
             if verified is not None:
                 files = tuple(path / name for name in verified.files)
@@ -215,9 +216,7 @@ class ModelGc:
         return "the last one used" if folder.path == last else None
 
     def _half_removed(self) -> list[Path]:
-        patterns = (f"wan2?/*/{REMOVING_NAME}", f"versions/*/*/{REMOVING_NAME}")
-        found = sorted(path.parent for pattern in patterns for path in self._resolver.root.glob(pattern))
-        return [folder for folder in found if _is_half_removed(folder)]
+        return [folder for folder in folders_with(self._resolver.root, REMOVING_NAME) if _is_half_removed(folder)]
 
     def _unfinished(self) -> list[tuple[Path, float]]:
         """What downloads and updates left behind, and when something of it came last."""
@@ -271,9 +270,7 @@ def remove_model(folder: Path) -> None:
     for name in _files_in(record):
         (folder / name).unlink(missing_ok=True)
     record.unlink()
-    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
-        with contextlib.suppress(OSError):
-            path.rmdir()
+    remove_empty_folders(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
 

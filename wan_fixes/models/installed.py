@@ -252,10 +252,11 @@ def incomplete(
 
 def bytes_fetched(partial: Path, listing: Listing) -> int:
     """How much of these files is in the folder where they are fetched to, as earlier starts noted it."""
-    return sum(_bytes_of(partial, file) for file in listing.files)
+    return sum(bytes_of_file(partial, file) for file in listing.files)
 
 
-def _bytes_of(partial: Path, file: Any) -> int:
+def bytes_of_file(partial: Path, file: RemoteFile) -> int:
+    """The same of one file."""
     whole = _size(partial / file.path)
     return file.size if whole == file.size else PartialFile(partial / file.path, file).bytes_on_disk()
 

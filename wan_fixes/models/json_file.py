@@ -28,9 +28,13 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """What `write_json` wrote, or None where there is nothing sound."""
     try:
-        checksum, _, body = path.read_bytes().partition(b"\n")
-        if xxhash.xxh3_128_hexdigest(body).encode() != checksum:
-            return None
-        return json.loads(body)
+        body = body_of(path.read_bytes())
+        return None if body is None else json.loads(body)
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def body_of(data: bytes) -> bytes | None:
+    """The JSON in the bytes of such a file, or None where its checksum is another."""
+    checksum, _, body = data.partition(b"\n")
+    return body if xxhash.xxh3_128_hexdigest(body).encode() == checksum else None

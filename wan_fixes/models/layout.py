@@ -114,6 +114,12 @@ class ModelResolver:
         return folder
 
 
+def folders_with(root: Path, record_name: str) -> list[Path]:
+    """The folders below a root of models, and of earlier revisions of them, that have a record of that name."""
+    patterns = (f"wan2?/*/{record_name}", f"{OLD_VERSIONS}/*/*/{record_name}")
+    return sorted(found.parent for pattern in patterns for found in root.glob(pattern))
+
+
 def problem_with_root(root: PurePath, *, windows: bool) -> tuple[str, str] | None:
     """Why models cannot lie below this folder, and what helps; None where they can.
 

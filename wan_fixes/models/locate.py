@@ -83,7 +83,7 @@ def _by_repository(text: str, model_type: str, manifest: Manifest) -> NamedModel
     is_path = Path(text).parent.is_dir() or text.lower().endswith(_FILE_SUFFIXES)
     if is_path or not _REPOSITORY.fullmatch(text) or ".." in text:
         return None
-    alike = next((spec for spec in manifest.models.values() if spec.model_type == model_type), None)
+    alike = next(iter(manifest.of_type(model_type)), None)
     if alike is None:
         return None
     model_id = text.replace("/", "--")
@@ -99,7 +99,7 @@ def _by_repository(text: str, model_type: str, manifest: Manifest) -> NamedModel
 
 def named_like(model_type: str) -> list[str]:
     """The models of the manifest that are of a model type, as somebody would name them."""
-    return [spec.model_id for spec in load_manifest().models.values() if spec.model_type == model_type]
+    return [spec.model_id for spec in load_manifest().of_type(model_type)]
 
 
 def check_complete(text: str, model_type: str) -> None:

@@ -17,6 +17,7 @@ import filelock
 from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
 from wan_fixes.models.layout import not_writable
+from wan_fixes.models.stopping import stopped
 
 _LOOK_SECONDS: Final = 1.0
 #: Who only looks has a lock for less, and says nothing; who works says so, unless the disk refuses.
@@ -62,7 +63,7 @@ class LockManager:
                     break
                 except filelock.Timeout:
                     if stop is not None and stop.is_set():
-                        raise _stopped(name) from None
+                        raise stopped(f"{name} was not waited for any longer") from None
                     holder = self.holder(name)
                     if until is not None and time.monotonic() >= until:
                         raise _too_long(self._folder / f"{name}.lock", holder, timeout) from None
@@ -119,15 +120,6 @@ def _log_once(name: str) -> Callable[[str], None]:
 
 def _me() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
-
-
-def _stopped(name: str) -> ModelError:
-    return ModelError(
-        ErrorCode.STOPPED,
-        f"{name} was not waited for any longer",
-        reason="as it was asked to",
-        fix="run it again",
-    )
 
 
 def _too_long(path: Path, holder: str, timeout: float | None) -> ModelError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,13 +69,20 @@ class Manifest:
             raise self._unknown(f"variant of {model_id}@{version}", variant, list(spec.variants))
         return spec, spec.variants[variant]
 
-    def find_repository(self, repository: str) -> tuple[ModelSpec, VariantSpec] | None:
-        """The model and variant that come from a repository on the hub (``OWNER/NAME``), whatever its case."""
+    def variants(self) -> Iterator[tuple[ModelSpec, VariantSpec]]:
+        """Each model with each of its variants."""
         for spec in self.models.values():
             for variant in spec.variants.values():
-                if variant.hub.repository.casefold() == repository.casefold():
-                    return spec, variant
-        return None
+                yield spec, variant
+
+    def of_type(self, model_type: str) -> list[ModelSpec]:
+        """The models of a model type."""
+        return [spec for spec in self.models.values() if spec.model_type == model_type]
+
+    def find_repository(self, repository: str) -> tuple[ModelSpec, VariantSpec] | None:
+        """The model and variant that come from a repository on the hub (``OWNER/NAME``), whatever its case."""
+        wanted = repository.casefold()
+        return next((found for found in self.variants() if found[1].hub.repository.casefold() == wanted), None)
 
     @cached_property
     def _ids(self) -> dict[str, str]:

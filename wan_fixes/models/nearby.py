@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.installed import VERIFIED_NAME, Verified
+from wan_fixes.models.layout import folders_with
 from wan_fixes.models.linking import share_or_point
 from wan_fixes.models.listing import RemoteFile
 from wan_fixes.models.records import FileRecord, matching_record
@@ -48,19 +49,13 @@ class OtherModels:
             yield self._known[file.sha256]
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        for folder in model_folders(self._root):
+        for folder in folders_with(self._root, VERIFIED_NAME):
             verified = Verified.read(folder) if folder != self._but else None
             if verified is not None:
                 for path in verified.files:
                     record = verified.right(folder, path)
                     if record is not None:
                         yield record.sha256, folder / path
-
-
-def model_folders(root: Path) -> list[Path]:
-    """The folders of published models below a root, and of kept versions of them."""
-    patterns = (f"wan2?/*/{VERIFIED_NAME}", f"versions/*/*/{VERIFIED_NAME}")
-    return sorted(found.parent for pattern in patterns for found in root.glob(pattern))
 
 
 def link_files(

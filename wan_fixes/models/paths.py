@@ -82,14 +82,10 @@ def legacy_path(path: str | os.PathLike[str], manifest: Manifest | None = None) 
     cached, put_aside = _HUB_CACHE.fullmatch(text), _PUT_ASIDE.fullmatch(text)
     repository = f"{cached[1]}/{cached[2]}".casefold() if cached else ""
     folder = (put_aside[1] if put_aside else text.rpartition("/")[2]).casefold()
-    for spec in (manifest or load_manifest()).models.values():
-        for variant in spec.variants.values():
-            name, its_repository = spec.name(variant.name), variant.hub.repository.casefold()
-            if repository == its_repository or folder in (
-                its_repository.partition("/")[2],
-                name.folder_name.casefold(),
-            ):
-                return name
+    for spec, variant in (manifest or load_manifest()).variants():
+        name, its_repository = spec.name(variant.name), variant.hub.repository.casefold()
+        if repository == its_repository or folder in (its_repository.partition("/")[2], name.folder_name.casefold()):
+            return name
     return None
 
 

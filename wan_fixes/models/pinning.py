@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import xxhash
-
 from wan_fixes.models.agreement import agreed
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.json_file import body_of
 from wan_fixes.models.listing import Listing, RemoteFile, files_of_model
 from wan_fixes.models.lock_file import FORMAT
 from wan_fixes.models.manifest import parse_manifest
@@ -119,8 +118,8 @@ def _pins_of(data: bytes, path: Path) -> dict[str, Listing]:
 
 
 def _entries_of(data: bytes, path: Path) -> dict[str, object]:
-    checksum, _, body = data.partition(b"\n")
-    if xxhash.xxh3_128_hexdigest(body).encode() != checksum:
+    body = body_of(data)
+    if body is None:
         raise _unsound(path, "it was changed since it was written: its first line is another checksum")
     try:
         content = json.loads(body)

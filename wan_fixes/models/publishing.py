@@ -70,13 +70,17 @@ def _move(partial: Path, folder: Path, fetched: Mapping[str, FileRecord]) -> Non
 def keep_only(folder: Path, wanted: Mapping[str, FileRecord]) -> None:
     """Delete what another revision, or another program, left in a folder of ours."""
     paths = {folder / path for path in wanted}
-    for found in sorted(folder.rglob("*"), reverse=True):
-        if found in paths:
-            continue
-        if not found.is_dir() or found.is_symlink():
+    for found in list(folder.rglob("*")):
+        if found not in paths and (found.is_symlink() or not found.is_dir()):
             found.unlink()
-        elif not any(found.iterdir()):
-            found.rmdir()
+    remove_empty_folders(folder)
+
+
+def remove_empty_folders(folder: Path) -> None:
+    """Remove the folders below one that hold nothing, the innermost first."""
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 @contextlib.contextmanager

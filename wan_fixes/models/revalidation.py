@@ -76,13 +76,12 @@ class Revalidation:
         now = self._clock()
         until = now - self._seconds
         found = []
-        for spec in self._ensurer.manifest.models.values():
-            for variant in spec.variants:
-                status = self._ensurer.status(str(spec.name(variant)))
-                if status.state is ModelState.COMPLETE:
-                    times = (status.verified_at or 0.0, self._read_at.get(status.name, 0.0))
-                    at = max((at for at in times if at <= now + _CLOCKS_DIFFER), default=0.0)
-                    found.append((at, status.name))
+        for spec, variant in self._ensurer.manifest.variants():
+            status = self._ensurer.status(str(spec.name(variant.name)))
+            if status.state is ModelState.COMPLETE:
+                times = (status.verified_at or 0.0, self._read_at.get(status.name, 0.0))
+                at = max((at for at in times if at <= now + _CLOCKS_DIFFER), default=0.0)
+                found.append((at, status.name))
         at, name = min(found, default=(until, ""))
         return name if at < until else None
 

@@ -7,11 +7,11 @@ import threading
 from wan_fixes.models.failures import ErrorCode, ModelError
 
 
-def stopped() -> ModelError:
+def stopped(what: str = "fetching was stopped") -> ModelError:
     """What is said then."""
     return ModelError(
         ErrorCode.STOPPED,
-        "fetching was stopped",
+        what,
         reason="as it was asked to",
         fix="run it again: it goes on where it was",
     )

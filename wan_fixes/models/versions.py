@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from wan_fixes.models.components import require_components
 from wan_fixes.models.ensure import ModelEnsurer
@@ -28,7 +29,8 @@ from wan_fixes.models.target import Target, refuse_sensitive
 from wan_fixes.models.verifying import verify_files
 
 #: The branch of a repository that is looked at for a later revision.
-LATEST = "main"
+LATEST: Final = "main"
+_WAIT_FOR_IT: Final = "wait for its end, or let the new revision wait for that: `--strategy parallel`"
 
 
 class MigrationStrategy(str, Enum):
@@ -104,14 +106,11 @@ class ModelVersions:
         Raises ModelError; the model is as it was then, whatever happened.
         """
         target, stop = self._movable(model_id, variant), stop or threading.Event()
-        with (
-            self._ensurer.recorder.operation("update", target.name) as operation,
-            self._ensurer.locks.hold(target.name.folder_name, lock_timeout, stop=stop),
-        ):
+        with self._ensurer.working_on("update", target, lock_timeout, stop=stop) as operation:
             watch = Watch(on_progress, stop, operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
             if strategy is not MigrationStrategy.PARALLEL:
-                self._refuse_in_use(target)
+                self._ensurer.refuse_in_use(target, _WAIT_FOR_IT)
             before = self._installed(target)
 
             def move(source: Source) -> Change | None:
@@ -137,23 +136,20 @@ class ModelVersions:
         What was kept is taken; what was not, is fetched again. Raises ModelError.
         """
         target, stop = self._movable(model_id, variant), stop or threading.Event()
-        with (
-            self._ensurer.recorder.operation("rollback", target.name) as operation,
-            self._ensurer.locks.hold(target.name.folder_name, lock_timeout, stop=stop),
-        ):
+        with self._ensurer.working_on("rollback", target, lock_timeout, stop=stop) as operation:
             operation.begin()
             watch = Watch(on_progress, stop, operation.came)
             self._ensurer.swapper.finish(target.name, target.folder)
-            self._refuse_in_use(target)
+            self._ensurer.refuse_in_use(target, _WAIT_FOR_IT)
             now = self._installed(target)
             wanted = self._earlier(target, now, revision)
             kept = self._ensurer.resolver.old_version_folder(target.name, wanted.revision)
+            same = self._ensurer.right_files(target.folder, wanted)
             right = self._right_of_kept(target, kept, wanted, watch)
             if right.keys() >= {file.path for file in wanted.files}:
-                change = Change.now("rollback", now, wanted, self._same(target, wanted))
+                change = Change.now("rollback", now, wanted, same)
                 self._swap(target, wanted, change, kept, keep_old=True)
                 return change
-            same = self._ensurer.right_files(target.folder, wanted)
             strategy = MigrationStrategy.CONSERVATIVE
 
             def move(source: Source) -> Change:
@@ -253,16 +249,6 @@ class ModelVersions:
         swap = Swap(pinned, change, aside if keep_old else "", place, waits)
         self._ensurer.swapper.swap(target.name, target.folder, swap)
 
-    def _refuse_in_use(self, target: Target) -> None:
-        if self._ensurer.usage.is_in_use(target.name.folder_name):
-            raise ModelError(
-                ErrorCode.IN_USE,
-                f"{target.name} is in use",
-                path=target.folder,
-                reason="a training has loaded it",
-                fix="wait for its end, or let the new revision wait for that: `--strategy parallel`",
-            )
-
     def _earlier(self, target: Target, now: Listing, revision: str | None) -> Listing:
         earlier = [change.before for change in reversed(self._ensurer.history.changes(target.name))]
         found = [
@@ -287,9 +273,6 @@ class ModelVersions:
             return {}
         part_bytes = self._ensurer.options.part_bytes
         return verify_files(str(target.name), kept, wanted, verified, part_bytes, watch.on_progress)
-
-    def _same(self, target: Target, wanted: Listing) -> Sequence[str]:
-        return list(self._ensurer.right_files(target.folder, wanted))
 
 
 def _carry(right: Mapping[str, FileRecord], folder: Path, new: Path) -> dict[str, FileRecord]:

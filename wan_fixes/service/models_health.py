@@ -35,8 +35,7 @@ class ModelsLook:
 
     def names(self) -> list[str]:
         """Of all models, canonical."""
-        models = self.ensurer.manifest.models.values()
-        return [str(spec.name(variant)) for spec in models for variant in spec.variants]
+        return [str(spec.name(variant.name)) for spec, variant in self.ensurer.manifest.variants()]
 
     def statuses(self) -> list[ModelStatus]:
         """Of all models."""

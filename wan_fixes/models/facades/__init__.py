@@ -13,7 +13,7 @@ Those projects had a status for each model, `ModelStatus`; here that is `ModelSt
 | ERROR | ModelError, whose code says why |
 """
 
-from wan_fixes.models.compatibility import CompatibilityCheck, GenerationMode, ModelCompatibility
+from wan_fixes.models.compatibility import CompatibilityCheck, ModelCompatibility
 from wan_fixes.models.facades.enhanced_manager import EnhancedModelManager
 from wan_fixes.models.facades.integration import (
     ensure_wan_model_weights,
@@ -25,6 +25,7 @@ from wan_fixes.models.facades.metadata import ModelMetadata
 from wan_fixes.models.facades.registry import ModelRegistry
 from wan_fixes.models.facades.updater import ModelVersion, WANModelUpdater
 from wan_fixes.models.facades.weight_manager import CleanupStats, WANWeightManager
+from wan_fixes.models.fallbacks import GenerationMode
 from wan_fixes.models.versions import MigrationStrategy, UpdateInfo
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 
-from wan_fixes.models.compatibility import CompatibilityCheck, FallbackKind, WantedSettings, check_compatibility
+from wan_fixes.models.compatibility import CompatibilityCheck, check_compatibility
 from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.facades.loading import (
@@ -18,6 +18,7 @@ from wan_fixes.models.facades.loading import (
 )
 from wan_fixes.models.facades.metadata import ModelMetadata
 from wan_fixes.models.failures import ModelError
+from wan_fixes.models.fallbacks import FallbackKind, WantedSettings
 from wan_fixes.models.fetching import Progress
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.installed import ModelStatus

@@ -12,17 +12,10 @@ from typing import Any, Final
 
 from wan_fixes.health.diagnosis import MEMORY_KINDS, failure_kind
 from wan_fixes.health.text import plain
-from wan_fixes.models.compatibility import (
-    CompatibilityCheck,
-    Fallback,
-    FallbackKind,
-    ModelCompatibility,
-    WantedSettings,
-    check_compatibility,
-    every_way,
-)
+from wan_fixes.models.compatibility import CompatibilityCheck, ModelCompatibility, check_compatibility
 from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.failures import ErrorCode, ModelError
+from wan_fixes.models.fallbacks import Fallback, FallbackKind, WantedSettings, every_way
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.manifest import Manifest
 from wan_fixes.models.names import ModelName

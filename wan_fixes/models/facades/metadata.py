@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wan_fixes.models.compatibility import GenerationMode
+from wan_fixes.models.fallbacks import GenerationMode
 from wan_fixes.models.names import ModelName
 from wan_fixes.models.spec import ModelSpec, VariantSpec
 

@@ -28,7 +28,7 @@ class ModelRegistry:
 
     def list_models(self) -> list[ModelName]:
         """Each model, version and variant."""
-        return [spec.name(variant) for spec in self.manifest.models.values() for variant in spec.variants]
+        return [spec.name(variant.name) for spec, variant in self.manifest.variants()]
 
     @staticmethod
     def validate_manifest(path: str | os.PathLike[str] | None = None) -> list[str]:
