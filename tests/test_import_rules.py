@@ -26,15 +26,16 @@ MAY_IMPORT = {
     "wan": GROUND | LOW,
     "models": GROUND | LOW,
     "pipeline": GROUND | LOW,
+    "preflight": GROUND | {"media", "health", "store", "wan", "models"},
     "plugin": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "ui"},
     "plugins": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin"},
-    "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins"},
-    "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts"},
+    "hosts": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "preflight", "plugin", "plugins"},
+    "ui": GROUND | LOW | {"hookspecs", "pipeline", "wan", "models", "preflight", "plugin", "plugins", "hosts"},
     "schemas": {"errors"},
     "service": GROUND | LOW | {"models"},
     "cli": GROUND
     | LOW
-    | {"hookspecs", "pipeline", "wan", "models", "plugin", "plugins", "hosts", "ui", "service", "schemas"},
+    | {"hookspecs", "pipeline", "wan", "models", "preflight", "plugin", "plugins", "hosts", "ui", "service", "schemas"},
 }
 # Packages of others that only some of our files may import.
 GUARDED = {
@@ -49,6 +50,7 @@ LIGHT = (
     "wan_fixes.media",
     "wan_fixes.models.ensure",
     "wan_fixes.plugins",
+    "wan_fixes.preflight",
     "wan_fixes.service.app",
     "wan_fixes.settings",
     "wan_fixes.store",

@@ -48,6 +48,8 @@ class Settings:
     """Off: a base model is a path or hub id, as the host has it, and nothing is fetched before it is loaded."""
     check_models: bool = True
     """Off: model files are not looked at before they are loaded."""
+    check_configuration: bool = True
+    """Off: a configuration is not looked over before training starts."""
     plugin_folders: list[str] = field(default_factory=list)
     """Folders whose `plugin.py` is loaded. Absolute paths, so that the working folder never decides what code runs."""
     decode_deadline_seconds: float = _number(10.0, 0.1, 3600.0)
@@ -86,7 +88,17 @@ class Settings:
     breaker_cooldown_seconds: float = _number(30.0, 0.0, 86_400.0)
     """How long a module stays switched off before it is tried again."""
     memory_limit_fraction: float = _number(0.95, 0.1, 1.0)
-    """The share of the machine's memory in use above which a warning is raised."""
+    """The share of the machine's memory in use above which an alert is raised."""
+    alert_error_rate: float = _number(0.2, 0.0, 1.0)
+    """The share of samples left out above which an alert is raised."""
+    alert_stall_seconds: float = _number(600.0, 0.0, 86_400.0)
+    """So long without a sample or step, while some are expected, raises an alert; 0 for never."""
+    alert_corrupt_entries: int = _number(1, 1, 1_000_000)
+    """So many damaged cache entries in one run raise an alert."""
+    keep_runs_days: int = _number(90, 1, 36_500)
+    """How long the record of a run is kept; of each workspace also at most the latest 50."""
+    log_file: bool = True
+    """Write each run's log into `logs/wan-fixes.jsonl` of its workspace too."""
     trace: bool = False
     """Log every item that passes between modules: name, type, shape, time. Slow, for finding faults."""
 

@@ -55,7 +55,8 @@ def test_json_is_all_there_is_on_stdout(wan: Any, clips: Path, write_preset: Wri
     result = wan("check", preset, "--json")
     assert result.exit_code == 0
     answer = json.loads(result.stdout)
-    assert list(answer) == ["preset", "model_type", "frames", "fps", "files", "totals", "spread", "fields"]
+    names = ["preset", "model_type", "frames", "fps", "files", "totals", "spread", "fields", "configuration"]
+    assert list(answer) == names
     assert answer["preset"] == str(preset)
     assert (answer["model_type"], answer["frames"], answer["fps"]) == ("WAN_2_1_T2V_1_3B", 9, 16)
     assert answer["totals"] == {"good": 1, "warning": 0, "rejected": 1}
@@ -311,5 +312,66 @@ def test_a_file_that_is_no_page_is_never_replaced(
     mine = tmp_path / "mine.html"
     mine.write_text("mine", encoding="utf-8")
     result = wan("check", write_preset(clips), "--html", mine)
-    assert result.exit_code == 2 and "no page of wan check" in result.stderr
+    assert result.exit_code == 2 and "no page of this program" in result.stderr
     assert mine.read_text(encoding="utf-8") == "mine"
+
+
+def test_the_preset_is_looked_over_before_its_first_fault_ends_the_reading(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    preset = write_preset(clips, frames=32, epochs=0)
+    result = wan("check", preset)
+    assert result.exit_code == 2
+    for text in ("frames is 32", "set it to 29 or 33", "epochs is 0"):  # also what reading would not get to
+        assert text in " ".join(result.stdout.split())
+    assert "frames" in result.stderr
+    answer = json.loads(wan("check", preset, "--json").stdout)
+    assert list(answer) == ["preset", "configuration"]
+    first = answer["configuration"][0]
+    assert (first["severity"], first["field"], first["rule"]) == ("error", "frames", "frames")
+    assert first["correction"] == {"field": "frames", "value": 29}
+
+
+def test_a_fault_that_reading_does_not_mind_exits_with_2_after_the_verdicts(
+    wan: Any, clips: Path, write_preset: WritePreset
+) -> None:
+    result = wan("check", write_preset(clips, learning_rate=1.0))
+    assert result.exit_code == 2
+    assert "far too high" in result.stdout and "good.mp4" in result.stdout
+
+
+def test_a_warning_changes_no_exit_code(wan: Any, clips: Path, write_preset: WritePreset) -> None:
+    result = wan("check", write_preset(clips, learning_rate=0.05), "--json")
+    assert result.exit_code == 0
+    assert "learning_rates" in [found["rule"] for found in json.loads(result.stdout)["configuration"]]
+
+
+def test_a_corrected_copy_is_written_and_said_and_means_the_same_elsewhere(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    concepts = [{"path": f'"{clips.name}"'}]
+    preset = write_preset(frames=10, concepts=concepts, learning_rate_warmup_steps=0)
+    before = preset.read_bytes()
+    better = tmp_path / "better" / "preset.json"
+    better.parent.mkdir()
+    result = wan("check", preset, "--fix", better)
+    assert result.exit_code == 2  # the preset is what it was
+    assert f"written: {better}" in result.stderr and "frames is 9" in result.stderr
+    assert preset.read_bytes() == before
+    content = json.loads(better.read_text(encoding="utf-8"))
+    assert (content["frames"], content["concepts"][0]["path"]) == (9, str(clips))
+    assert wan("check", better).exit_code == 0
+    assert wan("check", better, "--fix", tmp_path / "none.json").exit_code == 0
+    assert not (tmp_path / "none.json").exists()  # there is nothing to correct
+
+
+def test_a_copy_replaces_nothing(wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path) -> None:
+    preset = write_preset(clips, frames=10)
+    before = preset.read_bytes()
+    for file, why in (
+        (preset, "nothing of yours is replaced"),
+        (tmp_path / "no folder" / "x.json", "cannot be written"),
+    ):
+        result = wan("check", preset, "--fix", file)
+        assert result.exit_code == 2 and why in result.stderr
+    assert preset.read_bytes() == before

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wan_fixes.hosts.standalone.reading import moved_path
+from wan_fixes.preflight.near_paths import moved_path
 
 
 @pytest.fixture

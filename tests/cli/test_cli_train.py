@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 from painted import paint_frame
 
+from wan_fixes.health import RunDatabase
 from wan_fixes.hosts.standalone import trainer
+from wan_fixes.settings import SETTINGS_VARIABLE
 from wan_fixes.wan.lora import load_lora
 
 WritePreset = Callable[..., Path]
@@ -133,3 +136,40 @@ def test_an_unknown_host_is_a_usage_error_that_names_the_known(
     result = wan("train", "--config", write_preset(clips), "--host", "moon")
     assert result.exit_code == 2
     assert "standalone" in result.stderr
+
+
+def test_all_errors_of_a_configuration_are_named_at_once_and_stop_it(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    result = wan("train", "--config", write_preset(clips, frames=10, lora_alpha=0, workspace_dir="w"))
+    assert result.exit_code == 2
+    for text in ("the configuration cannot be trained", "frames is 10", "alpha is 0", "set it to 9 or 13"):
+        assert text in result.stderr
+    assert not (tmp_path / "workspace").exists() and "Traceback" not in result.stderr
+
+
+def test_a_warning_is_told_once_and_recorded_and_can_be_switched_off(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    preset = write_preset(clips, lora_alpha=64, learning_rate_warmup_steps=0)
+    result = wan("train", "--config", preset)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("each step counts 16 times") == 1
+    reader = RunDatabase.open_readonly(tmp_path / "workspace" / "runs.sqlite")
+    events = [event for event in reader.events(1, after=0) if event.kind == "config_warning"]
+    assert "lora_alpha" in [event.facts["field"] for event in events]
+
+    Path(os.environ[SETTINGS_VARIABLE]).write_text('{"check_configuration": false}', encoding="utf-8")
+    assert "each step counts" not in wan("train", "--config", preset, "--max-steps", "1").stderr
+
+
+def test_where_the_output_is_named_the_presets_own_is_not_looked_at(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_text("dear diary", encoding="utf-8")
+    preset = write_preset(clips, output_model_destination=str(mine))
+    refused = wan("train", "--config", preset)
+    assert refused.exit_code == 2 and "is there already" in refused.stderr
+    assert wan("train", "--config", preset, "--output", tmp_path / "other.safetensors").exit_code == 0
+    assert mine.read_text(encoding="utf-8") == "dear diary"

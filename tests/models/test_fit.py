@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
 
 from wan_fixes.models import load_manifest
-from wan_fixes.models.fit import check_of, wanted_of, warn_if_too_large
+from wan_fixes.models.fit import check_of, wanted_of
 from wan_fixes.models.hardware import Hardware
 
 PRESETS = sorted((Path(__file__).parents[2] / "wan_fixes" / "hosts" / "onetrainer" / "presets").rglob("*.json"))
@@ -31,38 +30,26 @@ def machine(vram: float) -> Hardware:
     return Hardware("Card", round(vram * GB), round(vram * GB), 200 * GB, 200 * GB)
 
 
-def test_m12_what_does_not_fit_is_said_with_what_would(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Hardware, "of_this_machine", lambda folder: machine(24))
-    with caplog.at_level(logging.INFO):
-        warn_if_too_large(T2V, CONFIG)
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "training step takes about" in record.message and "24.0 GB are free" in record.message
-    assert "what would fit: " in record.message
+def test_m12_what_does_not_fit_is_said_with_what_would() -> None:
+    check = check_of(T2V, CONFIG, machine(24))
+    assert check is not None and check.tried[0].fits is False
+    assert any("training step takes about" in issue and "24.0 GB are free" in issue for issue in check.issues)
+    assert check.chosen is not None
 
 
 @pytest.mark.parametrize(
-    ("vram", "changes"),
-    [(80, {}), (12, {"training_method": "FINE_TUNE"}), (12, {"transformer": {"weight_dtype": "NFLOAT_4"}})],
-    ids=["enough", "no LoRA", "a type that is not estimated"],
+    "changes",
+    [{"training_method": "FINE_TUNE"}, {"transformer": {"weight_dtype": "NFLOAT_4"}}],
+    ids=["no LoRA", "a type that is not estimated"],
 )
-def test_m12_nothing_is_said_of_what_fits_or_is_not_known(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, vram: float, changes: dict[str, object]
-) -> None:
-    monkeypatch.setattr(Hardware, "of_this_machine", lambda folder: machine(vram))
-    warn_if_too_large(T2V, {**CONFIG, **changes})
-    warn_if_too_large("STABLE_DIFFUSION_15", CONFIG)
-    assert caplog.records == []
+def test_m12_what_is_not_estimated_is_not_known(changes: dict[str, object]) -> None:
+    assert check_of(T2V, {**CONFIG, **changes}, machine(12)) is None
+    assert check_of("STABLE_DIFFUSION_15", CONFIG, machine(12)) is None
 
 
-def test_m12_nothing_is_said_where_there_is_no_gpu(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Hardware, "of_this_machine", lambda folder: Hardware(main_memory_free=200 * GB))
-    warn_if_too_large(T2V, CONFIG)
-    assert caplog.records == []
+def test_m12_what_there_is_enough_for_fits() -> None:
+    check = check_of(T2V, CONFIG, machine(80))
+    assert check is not None and check.tried[0].fits
 
 
 @pytest.mark.parametrize(
@@ -92,16 +79,3 @@ def test_m12_a_drive_that_is_away_leaves_its_space_unknown(monkeypatch: pytest.M
     monkeypatch.setattr("wan_fixes.models.hardware.free_bytes", no_drive)
     found = Hardware.of_this_machine(tmp_path)
     assert found.disk_free is None and found.main_memory_free
-
-
-@pytest.mark.parametrize("fault", [StopIteration(), RuntimeError("of ours"), PermissionError(13, "Permission denied")])
-def test_m12_advice_that_cannot_be_given_ends_no_training(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fault: Exception
-) -> None:
-    def broken(folder: Path) -> Hardware:
-        raise fault
-
-    monkeypatch.setattr(Hardware, "of_this_machine", broken)
-    with caplog.at_level(logging.INFO, "wan_fixes"):
-        warn_if_too_large(T2V, CONFIG)
-    assert "is not known" in caplog.text

@@ -24,7 +24,7 @@ from wan_fixes.hosts.standalone.onetrainer_fields import (
     TRAIN,
     TRANSFORMER,
 )
-from wan_fixes.hosts.standalone.reading import closest_path
+from wan_fixes.preflight.near_paths import closest_path
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "presets"
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wan_fixes.cli.bars import progress_bar
+from wan_fixes.cli.configuration import show_findings, write_corrected
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
 from wan_fixes.cli.tables import small_table
+from wan_fixes.errors import WanFixesError
 
 if TYPE_CHECKING:
     from wan_fixes.hosts.standalone import Preset
@@ -28,20 +30,36 @@ def check(
     preset_path: Annotated[Path, typer.Argument(metavar="PRESET", help="A OneTrainer preset or saved configuration.")],
     as_json: AsJson = False,
     page: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write it as a web page too.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option("--fix", metavar="FILE", help="Write a corrected copy of the preset there.")
+    ] = None,
     _debug: Debug = False,
 ) -> None:
     """Give a verdict on every clip, with the reason and what helps, and look over the preset and the model folder.
 
-    Exits with 3 when nothing can be trained on.
+    Exits with 3 when nothing can be trained on, with 2 when the preset has an error.
     """
     from wan_fixes.hosts.standalone import read_preset
     from wan_fixes.hosts.standalone.clip_spread import clip_spread
     from wan_fixes.hosts.standalone.model_files import check_model_folder
+    from wan_fixes.hosts.standalone.preset_check import check_preset_file
     from wan_fixes.models.locate import check_complete
+    from wan_fixes.preflight import errors_in
     from wan_fixes.settings import Settings
 
-    preset = read_preset(preset_path)
-    verdicts = _inspect(preset, Settings.load())
+    settings = Settings.load()
+    content, found = check_preset_file(preset_path, settings)
+    if not as_json:
+        show_findings(found)
+    if fix is not None:
+        write_corrected(content, found, preset_path, fix)
+    try:
+        preset = read_preset(preset_path)
+    except WanFixesError:
+        if as_json:  # what was found is told all the same
+            print_json({"preset": str(preset_path.absolute()), "configuration": [asdict(finding) for finding in found]})
+        raise
+    verdicts = _inspect(preset, settings)
     counts: Counter[str] = Counter(verdict.status for verdict in verdicts)
     spread = clip_spread(preset, verdicts)
     if page is not None:
@@ -57,6 +75,7 @@ def check(
                 "totals": {status: counts[status] for status in _ORDER},
                 "spread": asdict(spread),
                 "fields": [asdict(note) for note in preset.report],
+                "configuration": [asdict(finding) for finding in found],
             }
         )
     else:
@@ -69,6 +88,8 @@ def check(
     if not counts["good"] + counts["warning"]:
         err.print("nothing can be trained on")
         raise typer.Exit(ExitCode.NOTHING_USABLE)
+    if errors_in(found):
+        raise typer.Exit(ExitCode.USAGE)
 
 
 def show_notes(preset: Preset) -> None:
@@ -90,7 +111,8 @@ def _inspect(preset: Preset, settings: Settings) -> list[FileVerdict]:
 
 
 def _write_page(preset: Preset, verdicts: list[FileVerdict], spread: ClipSpread, page: Path) -> None:
-    from wan_fixes.hosts.standalone.check_page import check_page, write_page
+    from wan_fixes.health.html_page import write_page
+    from wan_fixes.hosts.standalone.check_page import check_page
     from wan_fixes.pipeline.media_reader import reader_for
     from wan_fixes.settings import Settings
 

@@ -17,6 +17,7 @@ from wan_fixes.health.text import size_text
 
 if TYPE_CHECKING:
     from wan_fixes.hosts.standalone.result import SampleRemark, TrainResult
+    from wan_fixes.preflight import ConfigFinding
 
 
 _STANDALONE = "standalone"
@@ -58,15 +59,36 @@ def train(
 
     from wan_fixes.hosts.standalone import read_preset
 
+    destination = None if output is None else _checked_output(output)
+    warnings = _checked_configuration(config, destination)
     preset = read_preset(config)
-    if output is not None:
-        preset = replace(preset, output_model_destination=_checked_output(output))
+    if destination is not None:
+        preset = replace(preset, output_model_destination=destination)
     show_notes(preset)
 
     from wan_fixes.hosts.standalone.trainer import train as train_standalone
 
-    result = train_standalone(preset, max_steps=max_steps, resume="never" if fresh else "auto", on_event=announce)
+    result = train_standalone(
+        preset, max_steps=max_steps, resume="never" if fresh else "auto", on_event=announce, warnings=warnings
+    )
     show_result(result, [concept.path for concept in preset.concepts])
+
+
+def _checked_configuration(config: Path, destination: Path | None) -> list[ConfigFinding]:
+    """The warnings of the checks; with an error in it, all of them are raised as one."""
+    from wan_fixes.hosts.standalone.preset_check import check_preset_file
+    from wan_fixes.preflight import refusal, warnings_in
+    from wan_fixes.settings import Settings
+
+    settings = Settings.load()
+    if not settings.check_configuration:
+        return []
+    changes = {} if destination is None else {"output_model_destination": str(destination)}
+    _, found = check_preset_file(config, settings, **changes)
+    error = refusal(found, config.absolute())
+    if error is not None:
+        raise error
+    return warnings_in(found)
 
 
 def _checked_output(output: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Saying before a training loads its model that it will not fit, and what would. Nothing is changed or refused."""
+"""Whether the training that a configuration asks for fits into this machine, as OneTrainer writes configurations."""
 
 from __future__ import annotations
 
@@ -6,36 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from wan_fixes.health.text import plain
 from wan_fixes.models.compatibility import CompatibilityCheck, check_compatibility
-from wan_fixes.models.correlation import model_logger
 from wan_fixes.models.fallbacks import WantedSettings
 from wan_fixes.models.hardware import Hardware
-from wan_fixes.models.layout import models_root
 from wan_fixes.models.manifest import load_manifest
 from wan_fixes.models.spec import ModelSpec
 from wan_fixes.models.vram import spatial_multiple
 
 # OneTrainer's names of data types, as far as an estimate knows them.
 _PRECISIONS: Final = {"FLOAT_32": "fp32", "BFLOAT_16": "bf16", "FLOAT_16": "fp16", "FLOAT_8": "fp8"}
-
-logger = model_logger(__name__)
-
-
-def warn_if_too_large(model_type: str, config: Mapping[str, Any]) -> None:
-    """Log what a training is going to lack, by its configuration as OneTrainer writes it, and what would fit.
-
-    Where that is not known, as without a GPU or for a training that is not estimated, nothing is said.
-    """
-    try:
-        check = check_of(model_type, config, Hardware.of_this_machine(models_root()))
-    except Exception as error:  # noqa: BLE001 - advice must not end a training
-        logger.info("whether the model fits is not known: %s", plain(error))
-        return
-    if check is None or check.tried[0].fits is not False:
-        return
-    fits = "nothing that was looked at" if check.chosen is None else check.chosen.label
-    logger.warning("%s: %s; what would fit: %s", check.model, "; ".join(check.issues), plain(fits))
 
 
 def check_of(model_type: str, config: Mapping[str, Any], hardware: Hardware) -> CompatibilityCheck | None:
@@ -68,7 +47,7 @@ def wanted_of(config: Mapping[str, Any], spec: ModelSpec) -> WantedSettings | No
         batch=_number(config.get("batch_size")),
         lora_rank=_number(config.get("lora_rank")),
         gradient_checkpointing=config.get("gradient_checkpointing", "ON") != "OFF",
-        offload=min(1.0, max(0.0, float(offload))) if isinstance(offload, (int, float)) else 0.0,
+        offload=min(1.0, max(0.0, offload)) if isinstance(offload, (int, float)) else 0.0,
     )
 
 
@@ -79,7 +58,7 @@ def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _number(value: Any) -> int | None:
     text = str(value).partition(",")[0].strip()
-    return int(text) if text.isdigit() and len(text) < 7 else None
+    return int(text) if text.isdecimal() and len(text) < 7 else None
 
 
 def _largest_size(text: str, step: int) -> tuple[int, int] | None:

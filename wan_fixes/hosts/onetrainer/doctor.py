@@ -29,7 +29,7 @@ from wan_fixes.hosts.onetrainer.symbols import SourceSymbols, read_from
 from wan_fixes.hosts.onetrainer.touch_points import PATCHES
 from wan_fixes.settings import Settings, settings_path
 
-_SWITCHES = ("enabled", "validate_pipelines", "ensure_models", "check_models")
+_SWITCHES = ("enabled", "validate_pipelines", "ensure_models", "check_models", "check_configuration")
 _GIGABYTE = 1000**3
 _GIBIBYTE = 1024**3  # what the memory of GPUs is counted in
 _LITTLE_DISK = 50 * _GIGABYTE  # a 5B model with its text encoder and a cache of latents
@@ -103,11 +103,7 @@ def _plugin(checkout: Path, environment: Environment | None) -> Iterator[Finding
             yield Finding("plugin", "version", "problem", found, f'wan enable "{checkout}"')
     try:
         settings = Settings.load()
-        off = [
-            name
-            for name in ("enabled", "validate_pipelines", "ensure_models", "check_models")
-            if not getattr(settings, name)
-        ]
+        off = [name for name in _SWITCHES if not getattr(settings, name)]
         found = f"switched off: {', '.join(off)}" if off else "everything is switched on"
         yield Finding(
             "plugin",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,13 +11,11 @@ from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.migrations import migrate_concept
 from wan_fixes.hosts.standalone.onetrainer_fields import CONCEPT, CONCEPT_IMAGE, CONCEPT_TEXT
 from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
+from wan_fixes.preflight.resolution import check_resolution
 from wan_fixes.store.manifest import was_carried
 
 PROMPT_SOURCES = ("sample", "concept", "filename")
 BALANCING_STRATEGIES = ("REPEATS", "SAMPLES")
-
-_SIZES = re.compile(r"\d+(\s*,\s*\d+)*")
-_FIXED_SIZE = re.compile(r"\d+x\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +84,14 @@ class Concept:
         return asdict(self)
 
 
-def check_resolution(resolution: str) -> str | None:
-    """What is wrong with a resolution as OneTrainer writes it ("512", "512, 768" or "832x480"), or None."""
-    text = resolution.strip()
-    if not (_SIZES.fullmatch(text) or _FIXED_SIZE.fullmatch(text)):
-        return 'it is none of "512" (an area of 512 x 512), "512, 768" (one of them) and "832x480" (width x height)'
-    if any(int(size) < 1 for size in re.split(r"\D+", text)):
-        return "a size of 0 has no pixels"
-    return None
-
-
 def read_concepts(
-    source: Path | list[Any], *, file: Path, folders: Sequence[Path], notes: list[FieldNote], cache: Path
+    source: Path | list[Any],
+    *,
+    file: Path,
+    folders: Sequence[Path],
+    notes: list[FieldNote],
+    cache: Path,
+    kinds: Sequence[str] = ("STANDARD",),
 ) -> tuple[Concept, ...]:
     """Read concepts from a concept file, or from the list that a preset holds.
 
@@ -114,10 +107,12 @@ def read_concepts(
         Where notes on fields that are ignored or unknown are added.
     cache:
         The folder of the caches: with one that was carried here a concept's files may be missing.
+    kinds:
+        The types of concepts that are asked for.
 
     Returns
     -------
-    The enabled concepts of type STANDARD: those that are trained.
+    The enabled concepts of these types: of STANDARD alone, those that are trained.
 
     Raises
     ------
@@ -138,20 +133,28 @@ def read_concepts(
     concepts = [
         concept
         for position, entry in enumerate(data)
-        if (concept := _read_concept(entry, position, f"{prefix}[{position}].", file, sources, notes)) is not None
+        if (concept := _read_concept(entry, position, f"{prefix}[{position}].", file, sources, notes, kinds))
     ]
     if not concepts:
         raise UserError(
             "there is nothing to train on",
             path=file,
-            reason=f"of {len(data)} concepts none is enabled and of type STANDARD" if data else "it has no concept",
+            reason=f"of {len(data)} concepts none is enabled and of type {' or '.join(kinds)}"
+            if data
+            else "it has no concept",
             fix="add a concept with the folder of your clips, or enable one",
         )
     return tuple(concepts)
 
 
 def _read_concept(
-    entry: Any, position: int, prefix: str, file: Path, sources: _Sources, notes: list[FieldNote]
+    entry: Any,
+    position: int,
+    prefix: str,
+    file: Path,
+    sources: _Sources,
+    notes: list[FieldNote],
+    kinds: Sequence[str],
 ) -> Concept | None:
     entry = migrate_concept(entry) if isinstance(entry, dict) else entry
     found: list[FieldNote] = []
@@ -159,10 +162,10 @@ def _read_concept(
     if not reader.boolean("enabled"):
         return None
     kind = reader.choice("type", ("STANDARD", "VALIDATION", "PRIOR_PREDICTION"))
-    if kind == "VALIDATION":
+    if kind == "VALIDATION" and kind not in kinds:
         notes.append(FieldNote(f"{prefix}type", "VALIDATION", "ignored", "the concept is not trained, nor validated"))
         return None
-    if kind == "PRIOR_PREDICTION":
+    if kind not in kinds:
         raise reader.wrong(
             "type", "STANDARD", "prior preservation is not done here: disable the concept or set its type to STANDARD"
         )
@@ -170,6 +173,7 @@ def _read_concept(
     concept = Concept(
         name=reader.text("name"),
         path=str(sources.folder(reader)),
+        type=kind,
         seed=reader.integer("seed") if reader.value("seed") is not None else position,
         include_subdirectories=reader.boolean("include_subdirectories"),
         image_variations=reader.integer("image_variations", minimum=1),

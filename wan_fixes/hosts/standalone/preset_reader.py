@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import UserError
-from wan_fixes.hosts.standalone.concepts import Concept, check_resolution, read_concepts
+from wan_fixes.hosts.standalone.concepts import Concept, read_concepts
 from wan_fixes.hosts.standalone.migrations import migrate_train_config
 from wan_fixes.hosts.standalone.onetrainer_fields import (
     CLOUD,
@@ -26,6 +26,7 @@ from wan_fixes.hosts.standalone.preset import DEFAULT_SEED, OptimizerSettings, P
 from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
 from wan_fixes.hosts.standalone.samples import SampleDefinition, read_samples
 from wan_fixes.models.locate import named_like, named_model
+from wan_fixes.preflight.resolution import check_resolution
 from wan_fixes.wan.lora_keys import LORA_FORMATS, LoraFormat
 from wan_fixes.wan.variants import VARIANTS, WanVariant
 
@@ -40,8 +41,13 @@ _UNDECIDED_FORMATS = ("SAFETENSORS", "LEGACY_LORA")  # they leave the choice to 
 _OWN_FIELDS = {"seed": Field(DEFAULT_SEED, "used")}
 
 
-def read_preset(path: str | Path) -> Preset:
+def read_preset(path: str | Path, *, needs_model: bool = True) -> Preset:
     """Read and check a preset, its concepts and its sample definitions.
+
+    Parameters
+    ----------
+    needs_model:
+        With False, the model's folder need not be there.
 
     Raises
     ------
@@ -58,14 +64,15 @@ def read_preset(path: str | Path) -> Preset:
     variant = _variant(reader)
     reader.choice("training_method", ("LORA",), 'only LoRAs are trained here: set "training_method" to "LORA"')
     reader.sweep()
-    return _Parts(reader, variant).preset()
+    return _Parts(reader, variant, needs_model=needs_model).preset()
 
 
 class _Parts:
     """The readers of one preset and its sections."""
 
-    def __init__(self, reader: FieldReader, variant: WanVariant) -> None:
+    def __init__(self, reader: FieldReader, variant: WanVariant, *, needs_model: bool) -> None:
         self.reader = reader
+        self.needs_model = needs_model
         self.variant = variant
         self.folders = (reader.file.parent, Path.cwd())
         self.transformer = self._section("transformer", TRANSFORMER)
@@ -184,6 +191,8 @@ class _Parts:
         named = named_model(text, self.variant.name)
         if named is not None:
             return named.ensurer().target(named.name).folder, text
+        if not self.needs_model:
+            return folder, ""
         near = missing_path(folder, "model folder", "base_model_name")
         raise UserError(
             near.what,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import itertools
 import json
 import math
-import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.onetrainer_fields import Field
+from wan_fixes.preflight.near_paths import near_path
 
 _SHOWN = 80
-_MOST_FOLDERS = 1000  # entries of one folder that are looked at for a path that has moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +73,9 @@ def read_json(path: Path, what: str) -> Any:
 
 def missing_path(path: Path, what: str, field: str = "") -> UserError:
     """The error for a path that does not exist, with one that does and may be meant."""
-    proposal = closest_path(path) or moved_path(path)
+    proposal = near_path(path)
     fix = f"did you mean {proposal}?" if proposal else "correct the path"
     return UserError(f"{what} does not exist", path=path, reason=f"named by {field}" if field else "", fix=fix)
-
-
-def closest_path(path: Path) -> Path | None:
-    """The existing path nearest to `path`, or None: each part that is missing gives way to its nearest sibling."""
-    found = Path(path.anchor)
-    for part in path.absolute().parts[1:]:
-        if (found / part).exists():
-            found = found / part
-            continue
-        try:
-            siblings = {entry.name.lower(): entry.name for entry in found.iterdir()}
-        except OSError:
-            return None
-        close = difflib.get_close_matches(part.lower(), siblings, n=1, cutoff=0.6)
-        if not close:
-            return None
-        found = found / siblings[close[0]]
-    return found
-
-
-def moved_path(path: Path) -> Path | None:
-    """An existing path that ends as `path` does, or None: on another drive, or in another folder near where it was.
-
-    Looked for are the last parts of the path, as many as possible, in each folder that is left of it and one below.
-    """
-    parts = path.absolute().parts[1:]
-    places = list(_places_near(path))
-    for count in range(len(parts), 0, -1):
-        tail = Path(*parts[-count:])
-        for folder in places:
-            if (folder / tail).exists():
-                return folder / tail
-    return None
-
-
-def _places_near(path: Path) -> Iterator[Path]:
-    if path.absolute().drive:
-        yield from (Path(f"{letter}:\\") for letter in string.ascii_uppercase if Path(f"{letter}:\\").exists())
-    for folder in path.absolute().parents[:-1]:
-        if not folder.is_dir():
-            continue
-        yield folder
-        with contextlib.suppress(OSError):
-            entries = itertools.islice(folder.iterdir(), _MOST_FOLDERS)
-            yield from sorted(entry for entry in entries if entry.is_dir())
 
 
 def resolve_input(text: str, folders: Sequence[Path]) -> Path:

@@ -1,0 +1,75 @@
+"""What `wan check` and `wan train` say of a preset as a whole, and the corrected copy of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wan_fixes.cli.console import err, out, shown, why_and_fix
+from wan_fixes.cli.tables import small_table
+from wan_fixes.errors import UserError
+
+if TYPE_CHECKING:
+    from wan_fixes.preflight import ConfigFinding
+
+_STYLES = {"error": "red", "warning": "yellow"}
+
+
+def show_findings(findings: list[ConfigFinding]) -> None:
+    """A table of them, if there are any."""
+    if not findings:
+        return
+    table = small_table("field", "verdict", "what and why, and what helps")
+    for finding in findings:
+        table.add_row(
+            shown(finding.field),
+            shown(finding.severity, _STYLES[finding.severity]),
+            why_and_fix(f"{finding.what}: {finding.why}", finding.fix),
+        )
+    out.print(table)
+    out.print()
+
+
+def write_corrected(content: dict[str, Any], findings: list[ConfigFinding], preset: Path, file: Path) -> None:
+    """Write a corrected copy of the preset to `file`, and say on standard error what is other than it was.
+
+    Raises
+    ------
+    UserError
+        If there is such a file already: nothing of the user's is replaced. If it cannot be written.
+    """
+    from wan_fixes.preflight import corrected, corrections_in, keeping_paths
+
+    corrections = corrections_in(findings)
+    if not corrections:
+        err.print("there is nothing that can be corrected for certain: no copy is written")
+        return
+    target = file.expanduser().absolute()
+    config = keeping_paths(
+        corrected(content, findings), base=Path.cwd(), beside=preset.expanduser().absolute().parent, new=target.parent
+    )
+    _write_new(target, json.dumps(config, indent=4) + "\n")
+    err.print(shown(f"written: {file}, in which"), soft_wrap=True)
+    for correction in corrections:
+        err.print(shown(f"  {correction.field} is {json.dumps(correction.value)}"), soft_wrap=True)
+
+
+def _write_new(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise UserError(
+            "the corrected preset is not written",
+            path=file,
+            reason="there is such a file already, and nothing of yours is replaced",
+            fix="name another file, or move that one away",
+        ) from None
+    except OSError as error:
+        raise UserError(
+            "the corrected preset cannot be written",
+            path=file,
+            reason=error.strerror or str(error),
+            fix="name a file in a folder that is there and can be written to",
+        ) from error
