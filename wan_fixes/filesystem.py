@@ -66,8 +66,10 @@ def require_local_file_system(path: str | os.PathLike[str], what: str) -> None:
 
 def _network_type_of(path: Path, mounts: Iterable[tuple[str, str, str]]) -> str | None:
     """The network type of the innermost of `mounts` (mount point, type, source) above `path`."""
-    depth, kind, source = -1, "", ""
+    depth, kind, source, text = -1, "", "", str(path)
     for mount_point, mount_type, mount_source in mounts:
+        if not text.startswith(mount_point):
+            continue  # as is most often the case, and paths take time to make
         parts = len(Path(mount_point).parts)
         # >=: what is mounted later on the same folder hides what was there.
         if parts >= depth and path.is_relative_to(mount_point):

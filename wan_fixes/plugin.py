@@ -33,11 +33,9 @@ class WanFixesPlugin:
 
     @hookimpl
     def onetrainer_before_model_load(self, model_type: str, base_model: str, config: dict[str, Any]) -> None:
-        from wan_fixes.models.fit import warn_if_too_large
         from wan_fixes.wan.model_check import check_named_files
 
         check_named_files(model_type, base_model, config)
-        warn_if_too_large(model_type, config)
 
     @hookimpl
     def onetrainer_rewrite_pipeline(self, definition: list[Any], context: PipelineContext) -> None:
@@ -47,9 +45,9 @@ class WanFixesPlugin:
 
     @hookimpl
     def onetrainer_ui_tabs(self) -> list[Any]:
-        from wan_fixes.ui.settings_tab import SettingsTab
+        from wan_fixes.ui.tab import WanTab
 
-        return [SettingsTab()]
+        return [WanTab()]
 
 
 plugin = WanFixesPlugin()

@@ -61,8 +61,9 @@ def test_everything_recorded_is_read_back(path: Path) -> None:
         run.counters({"cache_hits": 5, "cache_misses": 1})
         run.step(1, 0.5, 1e-4, 2.0)
         run.step(2, math.nan, 1e-4, 2.0)
-        run.module_time("Loader", 1.5, 3)
-        run.module_time("Loader", 0.5, 1)
+        run.gauges({"memory_mb": 12.5})
+        run.state("breakers", {"Loader": "open"})
+        run.state("breakers", {"Loader": "closed"})
         clock.now += 7
         run.finish()
     reader = RunDatabase.open_readonly(path)
@@ -80,9 +81,10 @@ def test_everything_recorded_is_read_back(path: Path) -> None:
     first, second = reader.steps(run.id)
     assert (first.step, first.loss, first.lr, first.seconds) == (1, 0.5, 1e-4, 2.0)
     assert math.isnan(second.loss)
-    assert reader.steps(run.id, last=1)[0].step == 2
-    (module_time,) = reader.module_times(run.id)
-    assert (module_time.seconds, module_time.items) == (2.0, 4)
+    assert (second.step, second.count) == (2, 1)
+    (measured,) = reader.gauges(run.id)
+    assert (measured.time, measured.values) == (1_000_000.0, {"memory_mb": 12.5})
+    assert reader.states(run.id) == {"breakers": {"Loader": "closed"}}
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,7 +107,6 @@ def test_many_threads_lose_nothing(database: RunDatabase) -> None:
     def work(number: int) -> None:
         for index in range(500):
             run.event("note", f"{number}/{index}")
-            run.module_time("Loader", 0.25, 1)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -117,8 +118,6 @@ def test_many_threads_lose_nothing(database: RunDatabase) -> None:
     for number in range(8):  # each thread's own order is kept
         own = [int(text.split("/")[1]) for text in seen if text.startswith(f"{number}/")]
         assert own == list(range(500))
-    (module_time,) = database.module_times(run.id)
-    assert (module_time.seconds, module_time.items) == (1000.0, 4000)
 
 
 def test_secrets_never_reach_the_file(path: Path) -> None:
@@ -138,7 +137,7 @@ def test_facts_that_are_no_json_are_kept_as_text(database: RunDatabase, tmp_path
 
 def test_only_the_latest_runs_are_kept(database: RunDatabase) -> None:
     for number in range(60):
-        database.start_run("check").sample("a.mp4", "valid", reason=str(number))
+        database.start_run("check").sample("a.mp4", "skipped", reason=str(number))
     kept = database.runs()
     assert len(kept) == 50
     assert kept[0].id == 60
@@ -207,7 +206,7 @@ def filled_bytes() -> bytes:
 def filled(path: Path) -> None:
     with RunDatabase(path) as database, database.start_run("train") as run:
         for number in range(500):
-            run.sample(f"{number}.mp4", "valid", reason="x" * 50)
+            run.sample(f"{number}.mp4", "skipped", reason="x" * 50)
 
 
 def garbage(data: bytes) -> bytes:
@@ -257,7 +256,7 @@ def test_no_damage_keeps_a_run_from_starting(
     with contextlib.suppress(UserError):  # the header may now say that it is another program's
         with RunDatabase(path) as database:
             run = database.start_run("train")
-            run.sample("a.mp4", "valid")
+            run.sample("a.mp4", "skipped")
             assert [sample.path for sample in database.samples(run.id)] == ["a.mp4"]
         return
     with contextlib.closing(sqlite3.connect(path)) as connection:

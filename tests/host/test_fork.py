@@ -137,9 +137,7 @@ def test_a_broken_picture_is_left_out_and_the_training_is_recorded_to_its_end(ho
     assert (run.kind, run.status) == ("train", "finished")
     (skipped,) = runs.samples(run.id, "skipped")
     assert Path(skipped.path).name == "broken.png" and "truncated" in skipped.reason
-    assert {Path(sample.path).name for sample in runs.samples(run.id, "valid")} == {
-        f"picture{number}.png" for number in range(3)
-    }
+    assert runs.sample_counts(run.id)["valid"] == 3
     assert [step.step for step in runs.steps(run.id)] == [1, 2, 3, 4, 5, 6]
     assert "checkpoint_saved" in [event.kind for event in runs.events(run.id)]
 
@@ -180,9 +178,7 @@ def test_a_broken_clip_is_left_out_of_a_video_models_cache_and_ends_the_forks_ow
         return
     assert done.returncode == 0, done.stderr[-3000:]
     assert run.status == "finished"
-    assert sorted(Path(sample.path).name for sample in runs.samples(run.id, "valid")) == [
-        f"clip{number}.mp4" for number in range(3)
-    ]
+    assert runs.sample_counts(run.id)["valid"] == 3
     (skipped,) = runs.samples(run.id, "skipped")
     assert Path(skipped.path).name == "broken.mp4" and "moov" in skipped.reason
     for cache in ("image", "text"):

@@ -70,12 +70,28 @@ def test_a_broken_picture_is_left_out_and_named_and_the_training_is_recorded_fro
     assert run.config["model_type"] == "STABLE_DIFFUSION_15"
     (skipped,) = runs.samples(run.id, "skipped")
     assert Path(skipped.path).name == "broken.png" and "truncated" in skipped.reason
-    assert len(runs.samples(run.id, "valid")) == 5
+    assert runs.sample_counts(run.id) == {"valid": 5, "skipped": 1, "failed": 0, "warning": 0}
     assert [step.step for step in runs.steps(run.id)] == [1, 2, 3, 4, 5, 6]
     assert all(step.lr > 0 and step.seconds > 0 for step in runs.steps(run.id))
     assert any(name.startswith("cache_misses") for name in runs.counters_of(run.id))
     kinds = [event.kind for event in runs.events(run.id)]
     assert "samples_ready" in kinds and "checkpoint_saved" in kinds and "run_failed" not in kinds
+
+
+def test_our_counters_are_in_the_event_files_of_tensorboard(host: Any, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = train(host, config(host, tmp_path, epochs=1, tensorboard=False, tensorboard_always_on=True))
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = (tmp_path / "workspace" / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert "loss/train_step" in tags
+    assert [event.value for event in events.Scalars("wan_fixes/samples/left_out")] == [1.0]
+    assert events.Scalars("wan_fixes/memory/process_mb")[0].value > 100
+    assert {"wan_fixes/cache/hit_rate", "wan_fixes/errors/failures", "wan_fixes/alerts/active"} <= set(tags)
 
 
 def test_without_latent_caching_the_broken_picture_is_left_out_too(host: Any, tmp_path: Path) -> None:
@@ -97,7 +113,7 @@ def test_a_cache_that_stock_clears_before_training_is_made_anew(host: Any, tmp_p
     first, second = runs_of(tmp_path).runs()
     for run in (first, second):
         assert run.status == "finished"
-        assert len(runs_of(tmp_path).samples(run.id, "valid")) == 3
+        assert runs_of(tmp_path).sample_counts(run.id)["valid"] == 3
         assert [Path(s.path).name for s in runs_of(tmp_path).samples(run.id, "skipped")] == ["broken.png"]
 
 

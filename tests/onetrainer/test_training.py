@@ -14,6 +14,7 @@ import pytest
 
 from wan_fixes.errors import UserError
 from wan_fixes.health import RunDatabase, RunRecord, run_database_path
+from wan_fixes.health.run_log import LOG_FILE
 from wan_fixes.hookspecs import hookimpl
 from wan_fixes.hosts.onetrainer import training as trainings
 from wan_fixes.hosts.onetrainer.import_hooks import arm
@@ -60,7 +61,17 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
 def host(trainer_sources: Path, importable: Path, guest: Guest, tmp_path: Path) -> Iterator[SimpleNamespace]:
     arm([*pipeline.PATCHES, *training_record.PATCHES], importable)
     module = importlib.import_module("modules.trainer.GenericTrainer")
-    values = {"workspace_dir": str(tmp_path / "workspace"), "cache_dir": str(tmp_path / "cache"), "secrets": {"k": 1}}
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"")
+    values = {
+        "model_type": "STABLE_DIFFUSION_15",
+        "concepts": [{"name": "pictures", "path": str(pictures)}],
+        "output_model_destination": str(tmp_path / "model.safetensors"),
+        "workspace_dir": str(tmp_path / "workspace"),
+        "cache_dir": str(tmp_path / "cache"),
+        "secrets": {"k": 1},
+    }
     config = SimpleNamespace(**values, to_dict=lambda: values)
     yield SimpleNamespace(module=module, config=config, work=tmp_path, new=lambda *a: module.GenericTrainer(config, *a))
     trainings.close_current()
@@ -85,7 +96,9 @@ def test_a_training_is_one_run_from_start_to_end(host: SimpleNamespace, guest: G
     reader = RunDatabase.open_readonly(run_database_path(host.work / "workspace"))
     assert (run.kind, run.status) == ("train", "finished")
     assert "secrets" not in run.config
-    assert [event.message for event in reader.events(run.id)] == ["start", "train", "end"]
+    events = reader.events(run.id)
+    assert [event.message for event in events if event.kind == "status"] == ["start", "train", "end"]
+    assert {event.facts["rule"] for event in events if event.kind == "config_warning"} == {"captions", "long_warmup"}
     assert [(step.step, step.loss, step.lr) for step in reader.steps(run.id)] == [(1, 2.5, 0.5)]
     assert trainer.tensorboard.scalars == [("lr/unet", 0.5, 0), ("loss/train_step", 2.5, 0)]
     assert guest.events == ["run_started", "step_finished", "run_finished"]
@@ -213,7 +226,73 @@ def test_settings_that_cannot_be_read_leave_onetrainer_as_it_is(
 def test_a_workspace_that_cannot_be_written_costs_the_record_and_not_the_training(
     host: SimpleNamespace, guest: Guest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (host.work / "workspace").write_text("a file, where a folder is needed")
+    (host.work / "workspace" / "runs.sqlite").mkdir(parents=True)
     run_through(host.new())
     assert "this training is not recorded" in caplog.text
     assert guest.events == ["run_started", "step_finished", "run_finished"]
+
+
+def log_lines(host: SimpleNamespace) -> list[dict[str, Any]]:
+    path = host.work / "workspace" / LOG_FILE
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def test_the_log_file_and_the_record_have_one_id(host: SimpleNamespace) -> None:
+    handlers = list(logging.getLogger("wan_fixes").handlers)
+    run_through(host.new())
+    (run,) = runs(host)
+    lines = log_lines(host)
+    assert {line["run"] for line in lines} == {run.config["correlation_id"]}
+    assert lines[-1]["message"] == "the run ended: finished"
+    assert logging.getLogger("wan_fixes").handlers == handlers
+
+
+def test_what_ended_a_training_is_in_its_log_file(host: SimpleNamespace) -> None:
+    trainer = host.new("train", RuntimeError("theirs"))
+    with pytest.raises(RuntimeError):
+        run_through(trainer)
+    trainer.end()
+    assert "RuntimeError: theirs" in next(line["exception"] for line in log_lines(host) if "exception" in line)
+
+
+def test_a_rank_that_does_not_record_has_no_log_file(host: SimpleNamespace) -> None:
+    host.module.multi.rank = 1
+    run_through(host.new())
+    assert log_lines(host) == []
+
+
+def test_without_the_log_file_a_training_is_recorded_all_the_same(host: SimpleNamespace) -> None:
+    (host.work / "settings.json").write_text(json.dumps({"log_file": False}))
+    run_through(host.new())
+    assert log_lines(host) == []
+    assert [run.status for run in runs(host)] == ["finished"]
+
+
+def test_our_counters_stand_beside_onetrainers_scalars(host: SimpleNamespace) -> None:
+    host.config.tensorboard = True
+    trainer = host.new()
+    trainer.start()
+    training = trainings.current()
+    training.monitor.look()
+    trainer.train()
+    trainer.train()  # a moment later: not again so soon
+    trainer.end()
+    tags = [tag for tag, _, _ in trainer.tensorboard.scalars]
+    assert tags.count("loss/train_step") == 2
+    ours = {tag: (value, step) for tag, value, step in trainer.tensorboard.scalars if tag.startswith("wan_fixes/")}
+    assert len(ours) == sum(tag.startswith("wan_fixes/") for tag in tags)
+    assert ours["wan_fixes/samples/left_out"] == (0, 0) and ours["wan_fixes/alerts/active"] == (0, 0)
+    assert ours["wan_fixes/memory/process_mb"][0] > 1
+    (run,) = runs(host)
+    reader = RunDatabase.open_readonly(run_database_path(host.work / "workspace"))
+    assert reader.step_count(run.id) == 2  # ours are no steps
+
+
+def test_with_tensorboard_switched_off_it_gets_nothing_of_ours(host: SimpleNamespace) -> None:
+    host.config.tensorboard = False
+    trainer = host.new()
+    trainer.start()
+    trainings.current().monitor.look()
+    trainer.train()
+    trainer.end()
+    assert {tag for tag, _, _ in trainer.tensorboard.scalars} == {"lr/unet", "loss/train_step"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,8 @@ _FILES_KEPT: Final = 3
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "run"}
 
 _our_handlers: list[logging.Handler] = []
+
+logger = logging.getLogger(__name__)
 
 
 def configure_logging(
@@ -54,7 +57,7 @@ def configure_logging(
     screen.setLevel(level)
     _our_handlers.append(screen)
     if json_file is not None:
-        _our_handlers.append(_json_handler(Path(json_file), run))
+        _our_handlers.append(json_handler(Path(json_file), run))
     for handler in _our_handlers:
         logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if json_file is not None else level)
@@ -70,12 +73,14 @@ def shutdown_logging() -> None:
     logger.setLevel(logging.NOTSET)
 
 
-def _json_handler(file: Path, run: str) -> logging.Handler:
+def json_handler(file: Path, run: str) -> logging.Handler:
+    """Appends one JSON object a line to `file`, each with the correlation id `run`; at 10 MB a new file is begun.
+
+    Raises `UserError` when the file cannot be written.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(
-            file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8"
-        )
+        handler = _LogFile(file, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8")
     except OSError as error:
         raise UserError(
             "the log file cannot be written",
@@ -85,6 +90,32 @@ def _json_handler(file: Path, run: str) -> logging.Handler:
         ) from error
     handler.setFormatter(_JsonFormatter(run))
     return handler
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """Goes on in the same file where it cannot be rotated, and is given up, once and with a word, where it is full."""
+
+    _is_given_up = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._is_given_up:
+            super().emit(record)
+
+    def doRollover(self) -> None:
+        try:
+            super().doRollover()
+        except OSError:  # on Windows another process has it open
+            self.maxBytes *= 2  # not tried again with each line: older files have moved on already
+            if self.stream is None:
+                self.stream = self._open()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, (OSError, ValueError)):
+            super().handleError(record)
+            return
+        self._is_given_up = True
+        logger.warning("the log file %s is not written any more: %s", plain(self.baseFilename), plain(str(error)))
 
 
 class _SafeFormatter(logging.Formatter):

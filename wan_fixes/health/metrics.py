@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 
 class Metrics:
@@ -18,6 +19,11 @@ class Metrics:
         key = _key(name, labels)
         with self._lock:
             self._values[key] += n
+
+    def set(self, name: str, value: float) -> None:
+        """Have `name` be `value`, whatever it was."""
+        with self._lock:
+            self._values[name] = value
 
     def time(self, name: str, seconds: float, **labels: str) -> None:
         """Note that `name` took `seconds` once more."""
@@ -37,7 +43,18 @@ class Metrics:
             return dict(self._values)
 
 
-def total(values: dict[str, float], name: str) -> float:
+def merged(snapshots: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Several snapshots as one: the sums, and of the longest times the longest."""
+    values: dict[str, float] = {}
+    for snapshot in snapshots:
+        for name, value in snapshot.items():
+            is_longest = name.partition("{")[0].endswith(".max_seconds")
+            before = values.get(name, 0.0)
+            values[name] = max(before, value) if is_longest else before + value
+    return values
+
+
+def total(values: Mapping[str, float], name: str) -> float:
     """The sum of a counter over all its labels, from a snapshot or from `RunDatabase.counters_of`."""
     return sum(value for key, value in values.items() if key == name or key.startswith(f"{name}{{"))
 

@@ -169,6 +169,12 @@ class ErrorRecoveryManager:
                 )
             return self._breakers[module]
 
+    def breaker_states(self) -> dict[str, str]:
+        """Of each module that was called: "closed", "open" or "half_open"."""
+        with self._lock:
+            breakers = dict(self._breakers)
+        return {module: breaker.state for module, breaker in sorted(breakers.items())}
+
     def record(
         self,
         module: str,

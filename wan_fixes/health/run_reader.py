@@ -5,32 +5,69 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
+import sqlite3
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from wan_fixes.errors import UserError
 from wan_fixes.health.process import ProcessIdentity
-from wan_fixes.health.run_records import EventRecord, ModuleTime, RunRecord, RunStatus, SampleRecord, StepRecord
+from wan_fixes.health.run import VALID
+from wan_fixes.health.run_records import (
+    EventRecord,
+    GaugeRecord,
+    RunRecord,
+    RunStatus,
+    SampleGroup,
+    SampleRecord,
+    SampleStatus,
+    StepRecord,
+)
 from wan_fixes.health.run_schema import DatabaseFailure, open_for_reading
 
 # A run on another machine shows life only by its heartbeat in the database; several beats may be late.
 _SILENT_SECONDS = 60.0
 
+_SEARCHED = ("path", "reason", "module", "kind")
+_ESCAPE = "\\"
+_LIKE_MARKS = re.compile(r"[%_\\]")  # what LIKE takes for more than itself
 _RUN_COLUMNS = "id, kind, config, status, started, finished, last_seen, pid, process_started, host"
 
 
 class RunReader:
     """Reading, without ever writing a byte; other processes may write meanwhile. Safe to use from several threads.
 
-    The file is opened for each question, so that a database made anew is seen, and nobody is kept from moving it.
+    The file is opened for each question, so that a database made anew is seen, and nobody is kept from moving it; the
+    questions within `one_moment` are answered from one state of it.
+
     Every method raises `UserError` when the database is missing or cannot be read.
     """
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
         self.path = Path(path)
         self._clock = clock
+        self._held = threading.local()
+
+    @contextlib.contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """While in it, this thread's questions are all answered as of the first one, whatever is written meanwhile.
+
+        One within another changes nothing.
+        """
+        if getattr(self._held, "connection", None) is not None:
+            yield
+            return
+        self._before_reading()
+        with self._failures_named(), contextlib.closing(open_for_reading(self.path)) as connection:
+            connection.execute("BEGIN")
+            self._held.connection = connection
+            try:
+                yield
+            finally:
+                self._held.connection = None
 
     def check(self) -> None:
         """Raise `UserError` when the database is missing or cannot be read."""
@@ -52,21 +89,64 @@ class RunReader:
         )
         return self._run(rows[0]) if rows else None
 
-    def samples(self, run_id: int, status: str | None = None) -> list[SampleRecord]:
-        """Verdicts and warnings of a run (with this status), in the order in which paths were first met."""
+    def samples(
+        self,
+        run_id: int,
+        *statuses: SampleStatus,
+        containing: str = "",
+        most: int | None = None,
+    ) -> list[SampleRecord]:
+        """What was left out ("skipped", "failed") and warned of in a run, in the order in which paths were first met.
+
+        Valid samples are counted, and have no records.
+
+        Parameters
+        ----------
+        statuses:
+            Only these; all where none is given.
+        containing:
+            Only where path, reason, module or kind contains this text, whatever its case.
+        most:
+            At most so many, the first ones.
+        """
+        which, parameters = _which(run_id, statuses, containing)
         rows = self._rows(
-            "SELECT path, status, module, reason, fix, kind, time FROM samples "
-            "WHERE run_id = ? AND (? IS NULL OR status = ?) ORDER BY id",
-            run_id,
-            status,
-            status,
+            f"SELECT path, status, module, reason, fix, kind, time FROM samples WHERE {which} ORDER BY id LIMIT ?",
+            *parameters,
+            -1 if most is None else most,
         )
         return [SampleRecord(*row) for row in rows]
+
+    def count_samples(self, run_id: int, *statuses: SampleStatus, containing: str = "") -> int:
+        """How many records `samples` gives of these."""
+        which, parameters = _which(run_id, statuses, containing)
+        ((count,),) = self._rows(f"SELECT COUNT(*) FROM samples WHERE {which}", *parameters)
+        return int(count)
+
+    def samples_mark(self, run_id: int) -> tuple[Any, ...]:
+        """Something that differs as soon as the records of `samples` differ, and costs less to read."""
+        of_run = "FROM samples WHERE run_id = ?"
+        (mark,) = self._rows(f"SELECT (SELECT COUNT(*) {of_run}), (SELECT MAX(time) {of_run})", run_id, run_id)
+        return mark
 
     def sample_counts(self, run_id: int) -> dict[str, int]:
         """How many samples are "valid", "skipped", "failed", and how many carry a "warning"."""
         rows = self._rows("SELECT status, COUNT(DISTINCT path) FROM samples WHERE run_id = ? GROUP BY status", run_id)
-        return {"valid": 0, "skipped": 0, "failed": 0, "warning": 0} | dict(rows)
+        return {"valid": self.valid_samples(run_id), "skipped": 0, "failed": 0, "warning": 0} | dict(rows)
+
+    def valid_samples(self, run_id: int) -> int:
+        """How many samples are "valid", which takes no counting."""
+        rows = self._rows("SELECT CAST(value AS INTEGER) FROM counters WHERE run_id = ? AND name = ?", run_id, VALID)
+        return int(rows[0][0]) if rows else 0
+
+    def sample_groups(self, run_id: int) -> list[SampleGroup]:
+        """How many records there are of each status, module and kind of failure, the most first."""
+        rows = self._rows(
+            "SELECT status, module, kind, COUNT(*) AS number FROM samples WHERE run_id = ? "
+            "GROUP BY status, module, kind ORDER BY number DESC, status, module, kind",
+            run_id,
+        )
+        return [SampleGroup(*row) for row in rows]
 
     def events(self, run_id: int, after: int = 0) -> list[EventRecord]:
         """Events of a run whose id is greater than `after`, oldest first."""
@@ -84,37 +164,60 @@ class RunReader:
         return None if latest is None else self.events(run_id, after=latest - 1)[0]
 
     def step_count(self, run_id: int) -> int:
-        """How many steps of a run are recorded."""
-        ((count,),) = self._rows("SELECT COUNT(*) FROM steps WHERE run_id = ?", run_id)
-        return int(count)
+        """How many steps of a run were recorded."""
+        ((count,),) = self._rows("SELECT SUM(count) FROM steps WHERE run_id = ?", run_id)
+        return int(count or 0)
 
-    def steps(self, run_id: int, last: int | None = None) -> list[StepRecord]:
-        """Steps of a run in order; with `last`, only so many of the latest."""
+    def steps(self, run_id: int, *, latest: int | None = None) -> list[StepRecord]:
+        """Steps of a run in order: each by itself as long as there are few, then several put together.
+
+        All records, or so many of the `latest`.
+        """
         rows = self._rows(
-            "SELECT step, time, loss, lr, seconds FROM steps WHERE run_id = ? ORDER BY step DESC LIMIT ?",
+            "SELECT step, time, loss, lr, seconds, count, finite FROM steps WHERE run_id = ? ORDER BY at DESC LIMIT ?",
             run_id,
-            -1 if last is None else last,
+            -1 if latest is None else latest,
         )
         return [
-            StepRecord(row[0], row[1], *(math.nan if value is None else value for value in row[2:]))
-            for row in reversed(rows)
+            StepRecord(step, moment, _number(loss), _number(lr), _number(seconds), count, finite)
+            for step, moment, loss, lr, seconds, count, finite in reversed(rows)
         ]
 
     def counters_of(self, run_id: int) -> dict[str, float]:
         """The latest value of each counter of a run."""
-        return dict(self._rows("SELECT name, value FROM counters WHERE run_id = ? ORDER BY name", run_id))
-
-    def module_times(self, run_id: int) -> list[ModuleTime]:
-        """Time by module, the slowest first."""
-        rows = self._rows(
-            "SELECT module, seconds, items FROM module_times WHERE run_id = ? ORDER BY seconds DESC, module", run_id
+        return dict(
+            self._rows("SELECT name, value FROM counters WHERE run_id = ? AND name <> ? ORDER BY name", run_id, VALID)
         )
-        return [ModuleTime(*row) for row in rows]
+
+    def gauges(self, run_id: int, *, latest: int | None = None) -> list[GaugeRecord]:
+        """What was measured in the course of a run, in order: all of it, or so many of the `latest`."""
+        rows = self._rows(
+            "SELECT time, value FROM gauges WHERE run_id = ? ORDER BY at DESC LIMIT ?",
+            run_id,
+            -1 if latest is None else latest,
+        )
+        return [GaugeRecord(moment, _json_object(value)) for moment, value in reversed(rows)]
+
+    def states(self, run_id: int) -> dict[str, Any]:
+        """What each thing recorded by `Run.state` was like the last time."""
+        rows = self._rows("SELECT name, value FROM states WHERE run_id = ? ORDER BY name", run_id)
+        return {name: _json_value(value) for name, value in rows}
+
+    def _before_reading(self) -> None:
+        """Called before the file is read."""
 
     def _rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        held: sqlite3.Connection | None = getattr(self._held, "connection", None)
+        if held is not None:
+            return held.execute(statement, parameters).fetchall()
+        self._before_reading()
+        with self._failures_named(), contextlib.closing(open_for_reading(self.path)) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
         try:
-            with contextlib.closing(open_for_reading(self.path)) as connection:
-                return connection.execute(statement, parameters).fetchall()
+            yield
         except DatabaseFailure as error:
             raise UserError(
                 "the run database cannot be read",
@@ -136,9 +239,34 @@ class RunReader:
         return "running" if alive else "interrupted"
 
 
+def _number(value: float | None) -> float:
+    """SQLite has no NaN, and NULL instead."""
+    return math.nan if value is None else value
+
+
 def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:  # damaged within the text
-        value = None
+    value = _json_value(text)
     return value if isinstance(value, dict) else {"unreadable": text}
+
+
+def _json_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # damaged within the text
+        return None
+
+
+def _which(run_id: int, statuses: Sequence[SampleStatus], containing: str) -> tuple[str, list[Any]]:
+    """The condition for records of samples, and its parameters."""
+    conditions = ["run_id = ?"]
+    parameters: list[Any] = [run_id, *statuses]
+    if statuses:
+        conditions.append(f"status IN ({', '.join('?' * len(statuses))})")
+    if containing:
+        conditions.append(f"({' OR '.join(f'{name} LIKE ? ESCAPE ?' for name in _SEARCHED)})")
+        parameters += [f"%{_LIKE_MARKS.sub(_escaped, containing)}%", _ESCAPE] * len(_SEARCHED)
+    return " AND ".join(conditions), parameters
+
+
+def _escaped(mark: re.Match[str]) -> str:
+    return _ESCAPE + mark[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,7 +32,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """The verdict on one sample, or a warning about it."""
+    """The verdict on a sample that was left out, or a warning about one."""
 
     path: str
     status: SampleStatus
@@ -39,6 +41,16 @@ class SampleRecord:
     fix: str
     kind: str
     time: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampleGroup:
+    """How many samples have status, module and kind of failure in common."""
+
+    status: SampleStatus
+    module: str
+    kind: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +66,41 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One optimizer step; `seconds` is how long it took."""
+    """One optimizer step, or in a long run several that followed one another, put together."""
 
     step: int
+    """The number of the (last) step."""
     time: float
+    """When it ended, seconds since 1970."""
     loss: float
+    """The mean of those that are numbers; NaN where none is."""
     lr: float
+    """Of the (last) step."""
     seconds: float
+    """How long they took together."""
+    count: int = 1
+    """How many steps these are."""
+    finite: int = 1
+    """How many of them have a loss that is a number."""
+
+    def followed_by(self, later: StepRecord) -> StepRecord:
+        """Both in one."""
+        finite = self.finite + later.finite
+        losses = [(step.loss, step.finite) for step in (self, later) if step.finite]
+        return StepRecord(
+            step=later.step,
+            time=later.time,
+            loss=sum(loss * count for loss, count in losses) / finite if finite else math.nan,
+            lr=later.lr,
+            seconds=self.seconds + later.seconds,
+            count=self.count + later.count,
+            finite=finite,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleTime:
-    """How long one module worked in a run, all threads together."""
+class GaugeRecord:
+    """What was measured at one moment: memory, samples made, and the like, by name."""
 
-    module: str
-    seconds: float
-    items: int
+    time: float
+    values: Mapping[str, float]

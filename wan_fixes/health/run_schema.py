@@ -15,29 +15,53 @@ from wan_fixes.errors import UserError
 from wan_fixes.filesystem import require_local_file_system
 from wan_fixes.health.text import plain
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _APPLICATION_ID: Final = 0x57414E46  # "WANF", so that another program's database is never touched
 _BUSY_SECONDS: Final = 5.0
+_PAGES_WORTH_IT: Final = 64  # of 4 KiB
 _WHAT: Final = "the run database"
+NO_DATABASE: Final = "there is no run database"
+"""What a `UserError` says where nothing has been run yet."""
 
-# One verdict in `samples` for each path (the latest), and any number of different warnings.
+# In `samples` one verdict for each path that was left out (the latest), and any number of different warnings.
 # In `steps` NULL means NaN, which SQLite cannot store.
-_SCHEMA: Final = (
-    "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, config TEXT NOT NULL, "
+_TABLES: Final = {
+    "runs": "CREATE TABLE runs (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, config TEXT NOT NULL, "
     "status TEXT NOT NULL, started REAL NOT NULL, finished REAL, last_seen REAL NOT NULL, "
     "pid INTEGER NOT NULL, process_started REAL NOT NULL, host TEXT NOT NULL)",
-    "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, time REAL NOT NULL, "
+    "events": "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, time REAL NOT NULL, "
     "kind TEXT NOT NULL, message TEXT NOT NULL, facts TEXT NOT NULL)",
-    "CREATE INDEX events_of_run ON events (run_id, id)",
-    "CREATE TABLE samples (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, path TEXT NOT NULL, "
+    "samples": "CREATE TABLE samples (id INTEGER PRIMARY KEY AUTOINCREMENT, run_id INTEGER NOT NULL, "
+    "path TEXT NOT NULL, "
     "warning TEXT NOT NULL, status TEXT NOT NULL, module TEXT NOT NULL, reason TEXT NOT NULL, fix TEXT NOT NULL, "
     "kind TEXT NOT NULL, time REAL NOT NULL, UNIQUE (run_id, path, warning))",
-    "CREATE TABLE counters (run_id INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, "
+    "counters": "CREATE TABLE counters (run_id INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, "
     "PRIMARY KEY (run_id, name)) WITHOUT ROWID",
-    "CREATE TABLE steps (run_id INTEGER NOT NULL, step INTEGER NOT NULL, time REAL NOT NULL, loss REAL, lr REAL, "
-    "seconds REAL, PRIMARY KEY (run_id, step)) WITHOUT ROWID",
-    "CREATE TABLE module_times (run_id INTEGER NOT NULL, module TEXT NOT NULL, seconds REAL NOT NULL, "
-    "items INTEGER NOT NULL, PRIMARY KEY (run_id, module)) WITHOUT ROWID",
+    "steps": "CREATE TABLE steps (run_id INTEGER NOT NULL, at INTEGER NOT NULL, step INTEGER NOT NULL, "
+    "time REAL NOT NULL, loss REAL, lr REAL, seconds REAL, count INTEGER NOT NULL, finite INTEGER NOT NULL, "
+    "PRIMARY KEY (run_id, at)) WITHOUT ROWID",
+    "gauges": "CREATE TABLE gauges (run_id INTEGER NOT NULL, at INTEGER NOT NULL, time REAL NOT NULL, "
+    "value TEXT NOT NULL, PRIMARY KEY (run_id, at)) WITHOUT ROWID",
+    "states": "CREATE TABLE states (run_id INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, "
+    "PRIMARY KEY (run_id, name)) WITHOUT ROWID",
+}
+_INDEX: Final = "CREATE INDEX events_of_run ON events (run_id, id)"
+_INDEX_OF_SAMPLES: Final = "CREATE INDEX samples_of_run ON samples (run_id, time)"  # tells at once whether any changed
+_SCHEMA: Final = (*_TABLES.values(), _INDEX, _INDEX_OF_SAMPLES)
+TABLES_OF_RUNS: Final = tuple(name for name in _TABLES if name != "runs")
+
+# Version 1 had a row for each valid sample and for each step.
+_FROM_VERSION_1: Final = (
+    "INSERT OR REPLACE INTO counters (run_id, name, value) "
+    "SELECT run_id, 'samples_valid', COUNT(*) FROM samples WHERE status = 'valid' GROUP BY run_id",
+    "DELETE FROM samples WHERE status = 'valid'",
+    "ALTER TABLE steps RENAME TO old_steps",
+    "DROP TABLE module_times",
+    *(_TABLES[name] for name in ("steps", "gauges", "states")),
+    "INSERT INTO steps SELECT run_id, (step - 1) / 512, MAX(step), MAX(time), AVG(loss), MAX(lr), SUM(seconds), "
+    "COUNT(*), COUNT(loss) FROM old_steps GROUP BY run_id, (step - 1) / 512",
+    "DROP TABLE old_steps",
+    _INDEX_OF_SAMPLES,
 )
 
 # Python 3.10 gives no error codes, so messages must do.
@@ -84,9 +108,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """
     require_local_file_system(path.parent, _WHAT)
     if not path.is_file():
-        raise UserError(
-            "there is no run database", path=path, reason="nothing has been run there", fix="start a run first"
-        )
+        raise UserError(NO_DATABASE, path=path, reason="nothing has been run there", fix="start a run first")
     if not path.with_name(path.name + "-shm").exists():
         # Nobody has it open: SQLite would make its log and the log's index anew, and reading must not write a byte.
         with contextlib.suppress(*DatabaseFailure, OSError):
@@ -125,9 +147,12 @@ def set_aside(path: Path, reason: str) -> Path:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    is_fresh = not path.exists() or path.stat().st_size == 0
     connection = _connected(path)
     try:
-        _refuse_foreign(connection, path)
+        if is_fresh:  # of a database that is there it would change the header, whosever it is
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _refuse_foreign(connection, path, brings_up_to_date=True)
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"malformed: {verdict}")
@@ -137,6 +162,10 @@ def _opened(path: Path) -> sqlite3.Connection:
         # A killed process loses nothing that was committed; a power cut may lose the last moments, never the file.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")
+        if _version(connection) == 1:
+            for statement in _FROM_VERSION_1:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         definitions = _definitions(connection)
         if definitions and definitions != set(_SCHEMA):
             raise sqlite3.DatabaseError("malformed: the tables are not those of this program")
@@ -146,10 +175,20 @@ def _opened(path: Path) -> sqlite3.Connection:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
+        _give_room_back(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _give_room_back(connection: sqlite3.Connection) -> None:
+    """Shorten the file by what forgotten runs took, unless another program writes right now."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if free >= _PAGES_WORTH_IT:
+        with contextlib.suppress(sqlite3.OperationalError):
+            # As a script, since `execute` asks for one row, and a page is given back with each.
+            connection.executescript(f"PRAGMA incremental_vacuum({free})")
 
 
 def _connected(name: str | Path, uri: bool = False) -> sqlite3.Connection:
@@ -164,11 +203,16 @@ def _definitions(connection: sqlite3.Connection) -> set[str]:
     return {sql for (sql,) in rows}
 
 
-def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: Path, *, brings_up_to_date: bool = False) -> None:
     if not _definitions(connection):
         return
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
     if application != _APPLICATION_ID:
         raise UserError(
             f"{_WHAT} cannot be opened",
@@ -176,13 +220,15 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
             reason="it is another program's database",
             fix="move it away, or choose another workspace folder",
         )
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{_WHAT} cannot be opened",
-            path=path,
-            reason=f"it has format version {version}, and this version of the plugin knows {SCHEMA_VERSION}",
-            fix="update the plugin, or move the file away",
-        )
+    if version == SCHEMA_VERSION or (version == 1 and brings_up_to_date):
+        return
+    is_old = version < SCHEMA_VERSION
+    raise UserError(
+        f"{_WHAT} cannot be opened",
+        path=path,
+        reason=f"it has format version {version}, and this version of the plugin knows {SCHEMA_VERSION}",
+        fix="start a run: it is brought up to date" if is_old else "update the plugin, or move the file away",
+    )
 
 
 def _opened_readonly(path: Path, option: str) -> sqlite3.Connection:

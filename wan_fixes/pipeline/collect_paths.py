@@ -61,6 +61,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         self._concept_of: list[dict[str, Any]] = []  # of each sample; always this one list
         self._listings: list[Listing] = []
         self._missing: set[int] = set()
+        self._unusable: set[str] = set()
         #: Of files that are listed several times, how often.
         self._counts: dict[str, int] = {}
 
@@ -134,6 +135,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         known = known_samples(self.pipeline.modules)
         self._list_concepts(variation, known)
         files = len(set(self._paths))
+        self.context.metrics.set("samples_known", files + len(self._unusable))
         self.context.event("paths_collected", f"found {files} files to train on", files=files)
         if self._chunks_in is not None:
             self._repeat(variation, self._chunks_in, known)
@@ -174,9 +176,7 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         result = scan_folder(folder, recursive=recursive)
         for path, reason in result.problems:
             if Path(path).suffix.lower() in self.extensions or not Path(path).suffix:
-                fix = "restore it, make it readable, or take it out of the folder"
-                error = SampleError("left out", path=path, reason=reason, fix=fix, module=type(self).__name__)
-                self.context.skip(None, error)
+                self._leave_out(str(path), reason)
         self._listings.append(Listing(result))
         number = len(self._concepts) - 1
         below = len(os.path.join(Path(folder), ""))  # noqa: PTH118 - its separator too, where the folder brings none
@@ -188,6 +188,14 @@ class ValidatedCollectPaths(PipelineModule, RandomAccessPipelineModule):
         names = (path[below:].replace(os.sep, "/") for path in wanted)
         self._origins += map(Origin, repeat(number), names, repeat(0))
         return len(wanted)
+
+    def _leave_out(self, path: str, reason: str) -> None:
+        """Say so once: it is met again in each epoch."""
+        if path not in self._unusable:
+            self._unusable.add(path)
+            fix = "restore it, make it readable, or take it out of the folder"
+            error = SampleError("left out", path=path, reason=reason, fix=fix, module=type(self).__name__)
+            self.context.skip(None, error)
 
     def _take_known(self, folder: str, known: list[KnownSamples]) -> int:
         """List what the caches know of the latest concept, whose folder is not there; returns how many samples.

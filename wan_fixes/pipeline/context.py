@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -101,6 +101,13 @@ class PipelineContext:
                 self._stores[root] = SampleStore(root)
             return self._stores[root]
 
+    def cache_sizes(self) -> dict[str, tuple[int, int]]:
+        """Entries and bytes of each sample store that is in use, by its folder."""
+        with self._lock:
+            stores = dict(self._stores)
+        sizes = {root: store.stats() for root, store in stores.items()}
+        return {str(root.parent): (size.entries, size.bytes) for root, size in sizes.items()}
+
     def close(self) -> None:
         """Close every database. The context is not used afterwards."""
         with self._lock:
@@ -152,7 +159,9 @@ class PipelineContext:
         return known
 
     def _measure(self, path: str) -> VideoMetadata:
-        return self.reader.probe(path)
+        measured = self.reader.probe(path)
+        logger.debug("measured %s", plain(path), extra={"clip": path, "measured": asdict(measured)})
+        return measured
 
     def rng(self, variation: int, path: str, purpose: str) -> random.Random:
         """The random numbers of one sample in one variation: in every run, wherever the sample stands in the list.

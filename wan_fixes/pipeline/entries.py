@@ -156,6 +156,8 @@ class Entries:
         else:
             with self._lock:
                 self.bytes_written += size
+            self._context.metrics.count("cache_written")
+            self._context.metrics.count("cache_bytes_written", size)
 
     def _make_now(self, key: str, index: int, variation: int, names: list[str]) -> dict[str, Any]:
         """Encode in the middle of an epoch. A cache that can no longer be written does not end it."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from wan_fixes.store.database import Database
+from wan_fixes.store.database import SQLITE_ERRORS, Database
 
 _SCHEMA = """
 CREATE TABLE files (
@@ -24,6 +28,8 @@ CREATE INDEX files_by_content ON files (content)
 """
 
 _KNOWN_SECONDS = 1.0  # so long the list is not read again: it is asked for every sample
+
+_GLANCE_SECONDS = 0.2  # who only looks waits no longer for somebody who writes
 
 _UNREADABLE = ""  # stands for the content of a file that could not even be hashed
 
@@ -120,6 +126,36 @@ class Quarantine:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Quarantine, (self._database.path,)
+
+
+def count_quarantined(path: Path) -> int:
+    """How many files are on the list that lies at `path`; 0 where there is none, or where it cannot be read.
+
+    Nothing is made, mended or changed, unlike by a `Quarantine`.
+    """
+    try:
+        with _reading(path) as connection:
+            (count,) = connection.execute("SELECT COUNT(DISTINCT path) FROM files").fetchone()
+            return int(count)
+    except (*SQLITE_ERRORS, OSError):
+        return 0
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection by which no file comes into being: neither the database nor its log, nor the log's index."""
+    log, index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+    with contextlib.ExitStack() as stack:
+        option = "mode=ro"
+        if not index.exists():  # nobody has it open, and SQLite would make log and index anew
+            option = "mode=ro&immutable=1"
+            if log.exists() and log.stat().st_size:  # what a killed process wrote is in there
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wan-quarantine-")))
+                shutil.copyfile(log, folder / log.name)
+                path, option = Path(shutil.copyfile(path, folder / path.name)), "mode=rw"
+        address = f"{path.absolute().as_uri()}?{option}"
+        connection = sqlite3.connect(address, uri=True, timeout=_GLANCE_SECONDS, isolation_level=None)
+        yield stack.enter_context(contextlib.closing(connection))
 
 
 def _encode(path: str | os.PathLike[str]) -> bytes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from wan_fixes.errors import WanFixesError
-from wan_fixes.health import Run, RunDatabase, plain, run_database_path, total
+from wan_fixes.health import Run, RunDatabase, RunMonitor, plain, run_database_path, total
+from wan_fixes.health.run_log import RunLog
 from wan_fixes.hosts.onetrainer.patching import shielded
+from wan_fixes.hosts.onetrainer.scalars import Scalars
 from wan_fixes.pipeline import PipelineContext
 from wan_fixes.pipeline.upstream import is_collector, unwrap
 from wan_fixes.plugins import call_hooks, get_plugin_manager
@@ -18,8 +21,8 @@ from wan_fixes.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_COUNTERS_EVERY = 10.0  # seconds
 _LOSS, _RATE = "loss/train_step", "lr/"  # tags of OneTrainer's TensorBoard log
+_MOVING = re.compile("(?i)training|caching")  # in what OneTrainer says it does, while samples or steps must come
 
 _current: Training | None = None
 
@@ -42,14 +45,17 @@ class Training:
         self.config = plain_config(config)
         self.database: RunDatabase | None = None
         self.run: Run | None = None
+        self.monitor: RunMonitor | None = None
         self._contexts: list[PipelineContext] = []
         self._ended = False
         self._status = ""
         #: Shows a line in OneTrainer's window, or on the console; set with the first that it shows itself.
         self.say: Callable[[str], None] = lambda _: None
+        #: Where our counters go beside OneTrainer's scalars; None where TensorBoard is switched off.
+        self.scalars: Scalars | None = None
         self._rate = 0.0
         self._last_step_at = time.monotonic()
-        self._counters_at = 0.0
+        self._log = RunLog(config.workspace_dir if recorded and settings.log_file else None)
         if recorded:
             self._open_run(str(config.workspace_dir))
             self.emit("run_started", workspace=str(config.workspace_dir), config=self.config)
@@ -58,8 +64,10 @@ class Training:
         try:
             path = run_database_path(workspace)
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.database = RunDatabase(path)
-            self.run = self.database.start_run("train", self.config)
+            self._log.open()
+            self.database = RunDatabase(path, kept_days=self.settings.keep_runs_days)
+            self.run = self.database.start_run("train", self.config | {"correlation_id": self._log.correlation_id})
+            self.monitor = RunMonitor(self.run, self.settings).start()
         except (WanFixesError, OSError) as error:  # training without a record is better than none
             logger.warning("this training is not recorded: %s", plain(str(error)))
 
@@ -67,6 +75,8 @@ class Training:
         """A context for one pipeline of this training. It is closed with the training."""
         context = PipelineContext.create(cache_dir, settings=self.settings, run=self.run, fills_cache=fills_cache)
         self._contexts.append(context)
+        if self.monitor is not None:
+            self.monitor.watch(context)
         return context
 
     # What happens
@@ -92,6 +102,8 @@ class Training:
         if status != self._status and not self._ended:
             self._status = status
             self.note("status", status)
+            if self.monitor is not None:
+                self.monitor.enter(status, should_move=bool(_MOVING.search(status)))
 
     def note_saved(self, event: str, message: str, **facts: Any) -> None:
         """Record that a file was made, and tell the plugins."""
@@ -108,9 +120,10 @@ class Training:
             if self.run is not None:
                 self.run.step(step + 1, float(value), self._rate, seconds)
             self.emit("step_finished", step=step + 1, loss=float(value), learning_rate=self._rate, seconds=seconds)
-            if now - self._counters_at > _COUNTERS_EVERY:
-                self._counters_at = now
-                self._record_counters()
+            if self.monitor is not None:
+                self.monitor.stepped()
+                if self.scalars is not None:
+                    self.scalars.write(step, self.monitor.latest)
 
     def samples_ready(self, dataset: Any, context: PipelineContext, what: str) -> None:
         """Record the usable files of an opened pipeline, and log how many are valid, skipped and failed.
@@ -140,20 +153,14 @@ class Training:
         self.note("samples_ready", message, data=what, **counts)
         self.emit("caching_finished", data=what, **counts, cache_hits=hits, cache_misses=misses)
 
-    def _record_counters(self) -> None:
-        if self.run is not None:
-            values: dict[str, float] = {}
-            for context in self._contexts:
-                for name, value in context.metrics.snapshot().items():
-                    values[name] = values.get(name, 0) + value
-            self.run.counters(values)
-
     # How it ends
 
     def fail(self, error: BaseException) -> None:
         """Record that `error` ended the training; the pipelines may still be at work."""
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        if not interrupted:
+            self._log.note("what ended the training", logging.ERROR, error=error)
         self.end("interrupted" if interrupted else "failed", reason)
 
     def end(self, status: Any, reason: str = "") -> None:
@@ -161,7 +168,9 @@ class Training:
         if self._ended:
             return
         self._ended = True
-        self._record_counters()
+        self._log.note(f"the run ended: {status}", reason=reason)
+        if self.monitor is not None:
+            self.monitor.close()
         if self.run is not None:
             if status != "finished":
                 self.note(f"run_{status}", reason)
@@ -179,6 +188,7 @@ class Training:
         if self.database is not None:
             self.database.close()
             self.database = None
+        self._log.close()
 
 
 def current() -> Training | None:

@@ -32,6 +32,24 @@ class Widgets:
             return window_state._make_nested_state(values)
         return type(window_state)(self._view, values)  # before the window came in two toolkits
 
+    def config(self) -> dict[str, Any] | None:
+        """The window's configuration as it is now, as plain JSON types and without secrets; None where it has none.
+
+        Safe to call from any thread.
+        """
+        from wan_fixes.hosts.onetrainer.training import plain_config
+
+        config = self._train_config()
+        return None if config is None else plain_config(config)
+
+    def workspace_dir(self) -> str:
+        """The workspace that the window names now; "" where it names none. Safe to call from any thread, and quick."""
+        return str(getattr(self._train_config(), "workspace_dir", None) or "")
+
+    def _train_config(self) -> Any:
+        # Of the controller, or of the window itself before it had one.
+        return getattr(getattr(self._view, "controller", self._view), "train_config", None)
+
     def label(self, *arguments: Any, **options: Any) -> Any:
         """OneTrainer's label, whose text is never markup: Qt would guess."""
         component = self._components.label(*arguments, **options)

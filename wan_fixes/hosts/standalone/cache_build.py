@@ -89,7 +89,6 @@ def _build(host: HostRun, began: float) -> BuildResult:
         counts = data.record_samples()
     finally:
         data.close()
-    host.record_counters()
     values = host.context.metrics.snapshot()
     hits, misses = round(total(values, "cache_hits")), round(total(values, "cache_misses"))
     host.emit("caching_finished", **counts, cache_hits=hits, cache_misses=misses)

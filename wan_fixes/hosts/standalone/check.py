@@ -1,4 +1,4 @@
-"""A verdict on every file of a preset's concepts, as training would find it, before any model is loaded."""
+"""A verdict on every file of a preset's, or any configuration's, concepts, as training would find it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Literal
 
 from wan_fixes.errors import SampleError
 from wan_fixes.hosts.standalone.concepts import Concept
+from wan_fixes.hosts.standalone.dataset import Wanted
 from wan_fixes.hosts.standalone.picture_rules import Finding, Placement, findings, placements
-from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.media import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -79,18 +79,18 @@ class FileVerdict:
 
 
 def check_files(
-    preset: Preset, settings: Settings, on_progress: Callable[[int, int], None] | None = None
+    wanted: Wanted, settings: Settings, on_progress: Callable[[int, int], None] | None = None
 ) -> list[FileVerdict]:
     """Inspect every file of every concept, in worker processes; verdicts come in the order of the files.
 
     Parameters
     ----------
     on_progress:
-        Called with how many files are done, and how many there are.
+        Called with how many files are done, and how many there are; what it raises ends the work.
     """
     verdicts: list[FileVerdict | None] = []
     todo: list[tuple[Concept, Path]] = []
-    for concept in preset.concepts:
+    for concept in wanted.concepts:
         for found in _files(concept):
             verdicts.append(found if isinstance(found, FileVerdict) else None)
             if isinstance(found, Path):
@@ -100,7 +100,7 @@ def check_files(
     report(0, len(todo))
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as executor:
         futures = {
-            executor.submit(inspect_file, concept, path, preset, settings): place
+            executor.submit(inspect_file, concept, path, wanted, settings): place
             for place, (concept, path) in zip(places, todo, strict=True)
         }
         try:
@@ -113,20 +113,23 @@ def check_files(
     return [verdict for verdict in verdicts if verdict is not None]
 
 
-def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Settings) -> FileVerdict:
-    """The verdict on one clip or image, on how it suits the preset, and on its caption: the worst, with all reasons."""
+def inspect_file(concept: Concept, path: Path, wanted: Wanted, settings: Settings) -> FileVerdict:
+    """The verdict on one clip or image, on how it suits what is wanted, and on its caption: the worst of them.
+
+    It has all reasons.
+    """
     reader = reader_for(settings)
     if is_video(path):
         of_file = reader.inspect_video(
             path,
-            count=preset.frames,
-            fps=preset.variant.fps,
+            count=wanted.frames,
+            fps=wanted.fps,
             window=settings.frame_window,
             short_clips=settings.short_clips,
         )
     else:
         of_file = reader.inspect_image(path)
-    placed = _placed(of_file, concept, preset)
+    placed = _placed(of_file, concept, wanted)
     found = tuple(findings(placed))
     of_picture = [Verdict(str(path), "warning", finding.reason, finding.fix) for finding in found]
     of_caption = inspect_caption(concept, path, settings)
@@ -134,7 +137,7 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
     if of_file.status == "rejected":
         parts = [verdict for verdict in parts if verdict.status == "rejected"]  # it is not trained with any prompt
     status: Status = max((verdict.status for verdict in parts), key=_SEVERITY.index, default="good")
-    samples = 0 if status == "rejected" else _samples(of_file, preset, settings)
+    samples = 0 if status == "rejected" else _samples(of_file, wanted, settings)
     return FileVerdict(
         path=str(path),
         name=_name(concept, path),
@@ -154,10 +157,10 @@ def inspect_file(concept: Concept, path: Path, preset: Preset, settings: Setting
     )
 
 
-def _placed(verdict: Verdict, concept: Concept, preset: Preset) -> tuple[Placement, ...]:
+def _placed(verdict: Verdict, concept: Concept, wanted: Wanted) -> tuple[Placement, ...]:
     if verdict.status == "rejected" or verdict.width is None or verdict.height is None:
         return ()
-    return placements(preset, concept, verdict.width, verdict.height)
+    return placements(wanted, concept, verdict.width, verdict.height)
 
 
 def inspect_caption(concept: Concept, path: Path, settings: Settings) -> Verdict:
@@ -194,10 +197,10 @@ def _name(concept: Concept, path: Path) -> str:
     return str(path.relative_to(concept.path)) if path.is_relative_to(concept.path) else str(path)
 
 
-def _samples(verdict: Verdict, preset: Preset, settings: Settings) -> int:
+def _samples(verdict: Verdict, wanted: Wanted, settings: Settings) -> int:
     if settings.frame_window != "chunks" or verdict.metadata is None:
         return 1
-    return count_chunks(verdict.metadata, count=preset.frames, fps=preset.variant.fps)
+    return count_chunks(verdict.metadata, count=wanted.frames, fps=wanted.fps)
 
 
 def _facts(verdict: Verdict, samples: int | None) -> str:

@@ -18,6 +18,7 @@ from wan_fixes.hosts.standalone.model import WanModel
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.media import VIDEO_EXTENSIONS, is_sample, scan_folder
 from wan_fixes.pipeline.base import MGDS, PipelineState, TrainDataLoader
+from wan_fixes.pipeline.observing import observe
 from wan_fixes.pipeline.upstream import is_collector, unwrap
 from wan_fixes.plugins import call_hooks
 
@@ -51,6 +52,7 @@ class TrainingData:
             start.epoch,
             start.epoch_batch * preset.batch_size,
         )
+        observe(self._dataset.loading_pipeline.modules, host.context, "training")
         self._loader = TrainDataLoader(self._dataset, preset.batch_size)
         self.digest = ""
         """Of the content and order of all valid samples."""

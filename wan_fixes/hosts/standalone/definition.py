@@ -79,29 +79,42 @@ def build_definition(
     use_part:
         Called with ``vae`` or ``text_encoder`` before a cache needs that part on the training device.
     """
+    return [
+        *sample_definition(preset, context),
+        encoding_definition(model, context),
+        _cache(preset, context, use_part) if preset.latent_caching else _sort(_MADE, context),
+        _output(preset, context),
+    ]
+
+
+def sample_definition(preset: Preset, context: PipelineContext, *, only: str | None = None) -> list[Any]:
+    """The part of the definition that takes no model: from concepts to ``image`` ``[3, F, H, W]`` and ``prompt``.
+
+    Parameters
+    ----------
+    only:
+        Take this file of the concepts' folders, as they are listed, and none of another name.
+    """
     loader = RobustVideoLoader(
         path_in_name="image_path",
         target_frame_count_in_name="settings.target_frames",
         video_out_name="image",
         range_min=DARKEST,
         range_max=BRIGHTEST,
-        target_frame_rate=model.variant.fps,
+        target_frame_rate=preset.variant.fps,
         supported_extensions=VIDEO_EXTENSIONS,
         context=context,
         frame_plan_in_name="frame_plan",
     )
     return [
-        _collect(context),
-        _load(model, loader, context),
-        _frames(preset, model, loader, context),
+        _collect(context, only),
+        _load(preset, loader, context),
+        _frames(preset, loader, context),
         _prompts(context),
-        _encode(model, context),
-        _cache(preset, context, use_part) if preset.latent_caching else _sort(_MADE, context),
-        _output(preset, context),
     ]
 
 
-def _collect(context: PipelineContext) -> list[Any]:
+def _collect(context: PipelineContext, only: str | None) -> list[Any]:
     return [
         ValidatedCollectPaths(
             concept_in_name="concept",
@@ -111,14 +124,14 @@ def _collect(context: PipelineContext) -> list[Any]:
             path_out_name="image_path",
             concept_out_name="concept",
             extensions={*VIDEO_EXTENSIONS, *IMAGE_EXTENSIONS},
-            include_postfix=None,
+            include_postfix=None if only is None else [only.rpartition(".")[0]],
             exclude_postfix=list(MASK_POSTFIXES),
             context=context,
         ),
     ]
 
 
-def _load(model: WanModel, loader: RobustVideoLoader, context: PipelineContext) -> list[Any]:
+def _load(preset: Preset, loader: RobustVideoLoader, context: PipelineContext) -> list[Any]:
     return [
         ValidatedImageLoader(
             path_in_name="image_path",
@@ -132,7 +145,7 @@ def _load(model: WanModel, loader: RobustVideoLoader, context: PipelineContext) 
             path_in_name="image_path",
             target_frame_count_in_name="settings.target_frames",
             frame_plan_out_name="frame_plan",
-            target_frame_rate=model.variant.fps,
+            target_frame_rate=preset.variant.fps,
             context=context,
         ),
         loader,
@@ -140,11 +153,11 @@ def _load(model: WanModel, loader: RobustVideoLoader, context: PipelineContext) 
     ]
 
 
-def _frames(preset: Preset, model: WanModel, loader: RobustVideoLoader, context: PipelineContext) -> list[Any]:
+def _frames(preset: Preset, loader: RobustVideoLoader, context: PipelineContext) -> list[Any]:
     return [
         MeasuredAspect("image", "original_resolution", loader=loader),
         AspectBucketing(
-            quantization=model.variant.spatial_multiple,
+            quantization=preset.variant.spatial_multiple,
             resolution_in_name="original_resolution",
             target_resolution_in_name="settings.target_resolution",
             enable_target_resolutions_override_in_name="concept.image.enable_resolution_override",
@@ -200,7 +213,8 @@ def _prompts(context: PipelineContext) -> list[Any]:
     ]
 
 
-def _encode(model: WanModel, context: PipelineContext) -> list[Any]:
+def encoding_definition(model: WanModel, context: PipelineContext) -> list[Any]:
+    """The part that comes after `sample_definition`: to ``latent_image`` and ``text_encoder_hidden_state``."""
     vae_dtype = next(model.vae.parameters()).dtype
     return [
         RobustTemporalVAE(

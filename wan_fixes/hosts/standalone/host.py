@@ -11,7 +11,8 @@ from typing import Any
 
 import pluggy
 
-from wan_fixes.health import Run, RunDatabase, plain
+from wan_fixes.health import Run, RunDatabase, RunMonitor, plain
+from wan_fixes.health.run_log import RunLog
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.hosts.standalone.result import SampleRemark
 from wan_fixes.pipeline import PipelineContext
@@ -33,6 +34,7 @@ class HostRun:
     database: RunDatabase
     run: Run
     context: PipelineContext
+    monitor: RunMonitor
     listener: EventListener | None = None
 
     def emit(self, name: str, **payload: Any) -> None:
@@ -73,6 +75,7 @@ class HostRun:
     def loading(self) -> Iterator[None]:
         """While the model is loaded: how long that took is recorded."""
         start = time.monotonic()
+        self.monitor.enter("loading the model")
         yield
         seconds = time.monotonic() - start
         self.run.event("model_loaded", "the model was loaded", path=str(self.preset.base_model_name), seconds=seconds)
@@ -81,10 +84,6 @@ class HostRun:
         """What was recorded of files with this status: skipped, failed, or warning."""
         records = self.database.samples(self.run.id, status)
         return tuple(SampleRemark(record.path, record.module, record.reason, record.fix) for record in records)
-
-    def record_counters(self) -> None:
-        """Bring the run database's counters up to date."""
-        self.run.counters(self.context.metrics.snapshot())
 
 
 @contextmanager
@@ -98,9 +97,15 @@ def open_run(
     settings = settings or Settings.load()
     plugins = get_plugin_manager(settings)
     preset.workspace_dir.mkdir(parents=True, exist_ok=True)
-    with RunDatabase(preset.run_database) as database, database.start_run(kind, preset.to_dict()) as run:
+    with (
+        RunLog(preset.workspace_dir if settings.log_file else None) as log,
+        RunDatabase(preset.run_database, kept_days=settings.keep_runs_days) as database,
+        database.start_run(kind, preset.to_dict() | {"correlation_id": log.correlation_id}) as run,
+        RunMonitor(run, settings) as monitor,
+    ):
         context = PipelineContext.create(preset.cache_dir, settings=settings, run=run)
-        host = HostRun(preset, plugins, database, run, context, listener)
+        monitor.watch(context)
+        host = HostRun(preset, plugins, database, run, context, monitor, listener)
         try:
             yield host
         except BaseException as error:
@@ -110,5 +115,5 @@ def open_run(
             host.emit("run_failed", reason=reason, interrupted=interrupted)
             raise
         finally:
-            host.record_counters()
+            monitor.close()
             context.close()

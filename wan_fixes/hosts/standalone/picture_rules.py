@@ -9,7 +9,7 @@ from typing import Final
 
 from wan_fixes.hosts.standalone.bucket_sizes import ASPECTS, Size, buckets_of, covering_size, quantize
 from wan_fixes.hosts.standalone.concepts import Concept
-from wan_fixes.hosts.standalone.preset import Preset
+from wan_fixes.hosts.standalone.dataset import Wanted
 
 #: So much larger does a picture become without a word: a bucket's sides are rounded, and nobody sees it.
 _MOST_ENLARGEMENT: Final = 1.1
@@ -65,11 +65,11 @@ class Placement:
         return 1 - math.prod(self.bucket) / (math.prod(self.size) * self.enlargement**2)
 
 
-def placements(preset: Preset, concept: Concept, width: int, height: int) -> tuple[Placement, ...]:
-    """One for each resolution that the preset, or the concept in its place, names."""
+def placements(wanted: Wanted, concept: Concept, width: int, height: int) -> tuple[Placement, ...]:
+    """One for each resolution that is wanted, or that the concept names in its place."""
     own = concept.image
-    resolution = own.resolution_override if own.enable_resolution_override else preset.resolution
-    squares, multiple = not preset.aspect_ratio_bucketing, preset.variant.spatial_multiple
+    resolution = own.resolution_override if own.enable_resolution_override else wanted.resolution
+    squares, multiple = not wanted.aspect_ratio_bucketing, wanted.spatial_multiple
     sizes = buckets_of(height / width, resolution, multiple, squares_only=squares)
     return tuple(Placement((height, width), size, resolution, squares, multiple) for size in sizes)
 

@@ -135,6 +135,16 @@ class Preset:
         return get_variant(self.model_type)
 
     @property
+    def fps(self) -> int:
+        """Frames per second of a sample."""
+        return self.variant.fps
+
+    @property
+    def spatial_multiple(self) -> int:
+        """Width and height in pixels are multiples of this."""
+        return self.variant.spatial_multiple
+
+    @property
     def run_database(self) -> Path:
         """Where the runs of this workspace are recorded."""
         return run_database_path(self.workspace_dir)

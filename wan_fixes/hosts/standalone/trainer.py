@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,14 +28,13 @@ from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.hosts.standalone.result import TrainResult
 from wan_fixes.hosts.standalone.resume import StartingPoint, find_starting_point, training_fingerprint
 from wan_fixes.hosts.standalone.steps import batch_loss, learning_rate_factor, make_optimizer, step_seed
+from wan_fixes.preflight import ConfigFinding
 from wan_fixes.settings import Settings
 from wan_fixes.wan.lora import adapter_state, add_lora, load_adapter_state, select_target_modules
 from wan_fixes.wan.text import encode_prompts
 
 MAX_BAD_STEPS = 5
 """So many batches in a row without a finite loss end the run: it has diverged."""
-
-_COUNTERS_EVERY = 2.0  # seconds between updates of the counters in the run database
 
 
 def train(
@@ -45,6 +44,7 @@ def train(
     resume: Literal["auto", "never"] = "auto",
     settings: Settings | None = None,
     on_event: EventListener | None = None,
+    warnings: Sequence[ConfigFinding] = (),
 ) -> TrainResult:
     """Train a LoRA as the preset asks, and write it with sample clips.
 
@@ -59,6 +59,8 @@ def train(
         The plugin's settings; the user's when None.
     on_event:
         Called with each event's name and payload.
+    warnings:
+        What was found of the configuration: told once, and recorded with the run.
 
     Raises
     ------
@@ -71,6 +73,8 @@ def train(
     """
     began = time.monotonic()
     with open_run(preset, settings, on_event) as host:
+        for finding in warnings:
+            host.say("config_warning", str(finding), field=finding.field, fix=finding.fix, rule=finding.rule)
         result = _Trainer(host, max_steps, resume).run()
         return replace(result, seconds={**result.seconds, "total": time.monotonic() - began})
 
@@ -92,7 +96,6 @@ class _Trainer:
         self.is_finished = False
         self.bad_steps_in_a_row = 0
         self.skipped_steps = 0
-        self.counters_written = 0.0
 
     def run(self) -> TrainResult:
         host, preset = self.host, self.preset
@@ -110,13 +113,13 @@ class _Trainer:
                 self._prepare(start)
                 self._train()
         with self._timed("saving"):
+            host.monitor.enter("saving and sampling")
             steps = self.progress.global_step
             checkpoint = self._save_checkpoint()
             lora = write_lora(host, self.model, preset.output_model_destination, steps=steps)
             previews = write_previews(host, self.model, self.device, example=self.data.example, steps=steps)
             if self.is_finished:  # only now: a run that is killed before its files are there makes them next time
                 checkpoint = self._save_checkpoint(finished=True)
-        host.record_counters()
         result = self._result(start, lora, checkpoint, previews)
         host.emit("run_finished", **result.to_dict())
         return result
@@ -142,6 +145,7 @@ class _Trainer:
 
     def _cache(self, start: StartingPoint) -> None:
         """Bring every sample into the cache, and say how many there are before the first step."""
+        self.host.monitor.enter("caching", should_move=True)
         preset, host = self.preset, self.host
         progress = start.state.progress if start.state else Progress()
         self.data = TrainingData(host, self.model, self.placement, progress)
@@ -194,6 +198,7 @@ class _Trainer:
 
     def _train(self) -> None:
         preset, progress = self.preset, self.progress
+        self.host.monitor.enter("training", should_move=True)
         self.backup = Interval(preset.backup_after, preset.backup_after_unit, progress)
         self.save = Interval(preset.save_every, preset.save_every_unit, progress)
         with (
@@ -291,9 +296,7 @@ class _Trainer:
         )
         self.bar.update()
         self.bar.set_postfix(loss=f"{loss:.4f}", epoch=self.progress.epoch + 1)
-        if now - self.counters_written > _COUNTERS_EVERY:
-            self.counters_written = now
-            self.host.record_counters()
+        self.host.monitor.stepped()
 
     def _note_bad_step(self, reason: str, batch: dict[str, Any] | None = None) -> None:
         clips = ", ".join(batch["image_path"]) if batch is not None else ""

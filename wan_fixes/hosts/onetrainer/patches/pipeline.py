@@ -33,8 +33,9 @@ def _around(stock: Callable[..., Any]) -> Callable[..., Any]:
         rewritten = rewrite(arguments["config"], arguments["definition"])
         dataset = stock(*args, **kwargs)
         if rewritten is not None:
+            shielded(_observe, dataset, rewritten[1], is_validation)
             shielded(_share_between_ranks, dataset, arguments["config"], rewritten[1])
-            shielded(_report_first_epoch, dataset, *rewritten, "validation" if is_validation else "training")
+            shielded(_report_first_epoch, dataset, *rewritten, _data(is_validation))
         return dataset
 
     return create_mgds
@@ -87,6 +88,16 @@ def _share_between_ranks(dataset: Any, config: Any, context: PipelineContext) ->
         from wan_fixes.hosts.onetrainer import ranks
 
         ranks.share(dataset, context)
+
+
+def _observe(dataset: Any, context: PipelineContext, is_validation: bool) -> None:
+    from wan_fixes.pipeline.observing import observe
+
+    observe(dataset.loading_pipeline.modules, context, _data(is_validation))
+
+
+def _data(is_validation: bool) -> str:
+    return "validation" if is_validation else "training"
 
 
 def _report_first_epoch(dataset: Any, training: Training, context: PipelineContext, what: str) -> None:

@@ -25,9 +25,19 @@ def _around_start(stock: Callable[..., Any], is_master: Callable[[], bool]) -> C
         # Before stock clears the cache: by then no file of an earlier training is open.
         training = shielded(_begin, trainer, is_master())
         with _failures_recorded(training):
+            if training is not None:
+                _check_configuration(training)
             return stock(trainer)
 
     return start
+
+
+def _check_configuration(training: Training) -> None:
+    """Not shielded: what cannot be trained is refused here, before anything is cleared or loaded."""
+    from wan_fixes.hosts.onetrainer.configuration import preflight_or_refuse
+
+    for finding in preflight_or_refuse(training.config, training.say):
+        training.note("config_warning", str(finding), field=finding.field, fix=finding.fix, rule=finding.rule)
 
 
 def _around_train(stock: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,13 +98,18 @@ def _begin(trainer: Any, recorded: bool) -> Training | None:
 
     training = trainings.begin(trainer.config, recorded=recorded)
     if training is not None and recorded:
-        _listen(trainer.tensorboard, training)
+        _listen(trainer, training)
     return training
 
 
-def _listen(tensorboard: Any, training: Training) -> None:
-    """Take the scalars that this training writes."""
+def _listen(trainer: Any, training: Training) -> None:
+    """Take the scalars that this training writes, and where TensorBoard is switched on, add ours to them."""
+    from wan_fixes.hosts.onetrainer.scalars import Scalars
+
+    tensorboard, config = trainer.tensorboard, trainer.config
     add_scalar = tensorboard.add_scalar
+    if getattr(config, "tensorboard", False) or getattr(config, "tensorboard_always_on", False):
+        training.scalars = Scalars(add_scalar)
 
     def note_and_add(tag: str, scalar_value: Any, global_step: Any = None, *args: Any, **kwargs: Any) -> Any:
         shielded(training.note_scalar, tag, scalar_value, global_step)

@@ -54,7 +54,10 @@ def plugin_tabs() -> list[Any]:
 def _add_ctk_tab(module: Any, view: Any, widgets: Widgets, tab: Any) -> None:
     page = view.tabview.add(tab.title)
     try:
-        frame = module.ctk.CTkScrollableFrame(page, fg_color="transparent")
+        if getattr(tab, "scrolls", True):
+            frame = module.ctk.CTkScrollableFrame(page, fg_color="transparent")
+        else:
+            frame = module.ctk.CTkFrame(page, fg_color="transparent")
         frame.pack(fill="both", expand=1)
         tab.build(widgets, frame)
     except Exception:
@@ -67,7 +70,11 @@ def _add_qt_tab(module: Any, view: Any, widgets: Widgets, tab: Any) -> None:
         tab.build(widgets, frame)
         module.pyside6_components._pack_form(frame)
 
-    page = view._create_scrollable_tab(fill)
+    if getattr(tab, "scrolls", True):
+        page = view._create_scrollable_tab(fill)
+    else:
+        page = module.QWidget()
+        tab.build(widgets, page)
     view.tabview.addTab(page, tab.title.replace("&", "&&"))  # an ampersand would underline the letter after it
     view._tab_widgets[tab.title] = page
 
@@ -91,6 +98,7 @@ PATCHES = (
             "PySide6TrainView._create_tabs",
             "PySide6TrainView._create_scrollable_tab",
             "pyside6_components",
+            "QWidget",
             "modules.util.ui.pyside6_components:_pack_form",
         ),
         apply=_extend_qt,

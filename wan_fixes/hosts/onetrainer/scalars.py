@@ -1,0 +1,70 @@
+"""Our counters beside OneTrainer's scalars in TensorBoard: samples, cache, speed, memory, errors, alerts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from wan_fixes.health import plain, total
+from wan_fixes.health.monitor import Look
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS: Final = 10.0
+_PREFIX: Final = "wan_fixes/"
+_MADE: Final = ("samples_cached", "samples_read")
+
+
+class Scalars:
+    """Writes the latest look at a run now and then.
+
+    What it writes was measured by the run's monitor in a thread of its own, so that the training waits for nothing.
+    After a failure it writes no more: a full disk must not cost a warning every few seconds.
+
+    Parameters
+    ----------
+    add_scalar:
+        Of OneTrainer's ``SummaryWriter``, as it was before ours was laid around it.
+    """
+
+    def __init__(
+        self, add_scalar: Callable[[str, float, int], Any], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._add_scalar = add_scalar
+        self._clock = clock
+        self._written_at: float | None = None
+        self._before: Look | None = None
+        self._is_broken = False
+
+    def write(self, step: int, look: Look | None) -> None:
+        """Write what was seen last, with the number of the step, if the last time was long enough ago."""
+        now = self._clock()
+        is_early = self._written_at is not None and now - self._written_at < EVERY_SECONDS
+        if look is None or self._is_broken or is_early:
+            return
+        self._written_at = now
+        try:
+            for name, value in _values(look, self._before):
+                self._add_scalar(_PREFIX + name, value, step)
+        except Exception as error:  # noqa: BLE001 - the boundary to TensorBoard, which writes files
+            self._is_broken = True
+            logger.warning("no more is written to TensorBoard by the plugin: %s", plain(repr(error)))
+        self._before = look
+
+
+def _values(look: Look, before: Look | None) -> Iterator[tuple[str, float]]:
+    counters, gauges = look.counters, look.gauges
+    yield "samples/left_out", total(counters, "samples_skipped")
+    hits, misses = total(counters, "cache_hits"), total(counters, "cache_misses")
+    if hits + misses:
+        yield "cache/hit_rate", hits / (hits + misses)
+    if before is not None and look.at > before.at:
+        made = [sum(one.gauges.get(name, 0.0) for name in _MADE) for one in (before, look)]
+        yield "speed/samples_per_second", (made[1] - made[0]) / (look.at - before.at)
+    for name, gauge in (("process_mb", "memory_mb"), ("gpu_mb", "gpu_memory_mb")):
+        if gauge in gauges:
+            yield f"memory/{name}", gauges[gauge]
+    yield "errors/failures", total(counters, "module_failures")
+    yield "alerts/active", look.alerts
