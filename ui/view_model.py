@@ -2,29 +2,83 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wan_fixes.health import EventRecord, ModuleTime, RunReader, RunRecord, SampleRecord, StepRecord, total
+from wan_fixes.health import (
+    EventRecord,
+    GaugeRecord,
+    RunReader,
+    RunRecord,
+    SampleGroup,
+    SampleRecord,
+    StepRecord,
+    total,
+)
 
-_RECENT_STEPS = 50
+RECENT_SECONDS = 60.0
+"""Speeds are taken over so much of a run, or over its last step where that took longer."""
+SILENT_SECONDS = 60.0
+"""A run whose process has written nothing for so long hangs as a whole: it shows life every few seconds."""
+_LATEST_STEPS = 64  # at most, that a speed is taken over
+_LATEST_GAUGES = 32  # a minute of them, unless they are rarer
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleRow:
-    """The work of one module, all threads together."""
+    """The work of all modules of one name, all threads together."""
 
     module: str
     seconds: float
     items: int
+    longest_seconds: float = 0.0
+    """The longest that one item took."""
+    failures: int = 0
+    state: str = ""
+    """Of its circuit breaker: "closed", "open", "half_open"; "" where it has none."""
 
     @property
     def items_per_second(self) -> float:
         """Throughput; 0 when no time was measured."""
         return self.items / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """An alert that is on."""
+
+    kind: str
+    message: str
+    fix: str
+    since: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """What one cache folder holds."""
+
+    folder: str
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRow:
+    """Memory in MB (1024² bytes), as last measured; None of what is not known."""
+
+    used: float
+    peak: float
+    available: float
+    swap: float
+    gpu: float | None
+    disk_read: float | None
+    """What the process has read from drives since it began."""
+    disk_written: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +89,11 @@ class RunView:
     kind: str
     state: str
     """"running", "finished", "interrupted" or "failed"."""
+    phase: str
+    """What it does, in words; of a run that has ended, what it did last."""
     config: Mapping[str, Any]
+    started: float
+    """Seconds since 1970."""
     age_seconds: float
     """Since the run began."""
     duration_seconds: float
@@ -52,16 +110,29 @@ class RunView:
     warnings: tuple[SampleRecord, ...]
     reasons: tuple[tuple[str, int], ...]
     """Why samples were skipped or failed, and how many, the most frequent reason first."""
+    groups: tuple[SampleGroup, ...]
+    """How many were skipped, failed and warned of, by module and kind of error."""
     cache_hits: int
     cache_misses: int
+    cache_written: int
+    """Entries that this run has made."""
+    cache_corruptions: int
+    caches: tuple[CacheRow, ...]
     counters: Mapping[str, float]
     modules: tuple[ModuleRow, ...]
     """The slowest first."""
+    memory: MemoryRow | None
+    alerts: tuple[AlertRow, ...]
+    """Those that are on, the oldest first; of a run that has ended, those that were on at its end."""
     steps: int
     """Steps recorded in this run."""
     last_step: StepRecord | None
     steps_per_second: float
     """Over the latest steps; 0 before the first."""
+    samples_per_second: float
+    """Trained on: those of the latest steps."""
+    entries_per_second: float
+    """Entries of the caches made or read in the last minute. A sample has one in each cache."""
     last_event: EventRecord | None
 
     @property
@@ -71,10 +142,20 @@ class RunView:
         return self.cache_hits / looked_up if looked_up else None
 
     @property
+    def cache_bytes(self) -> int:
+        """What all its caches hold together."""
+        return sum(cache.bytes for cache in self.caches)
+
+    @property
     def cache_read_seconds(self) -> float | None:
         """Mean time of reading an entry of the caches; None where none was read."""
         reads = next((row for row in self.modules if row.module == "ValidatedDiskCache"), None)
         return reads.seconds / reads.items if reads is not None and reads.items else None
+
+    @property
+    def breakers_open(self) -> tuple[str, ...]:
+        """Modules that are switched off at the moment, or were at the end."""
+        return tuple(row.module for row in self.modules if row.state not in ("", "closed"))
 
     @property
     def last_loss(self) -> float | None:
@@ -82,56 +163,193 @@ class RunView:
         return None if self.last_step is None else self.last_step.loss
 
 
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What is counted over the records of samples, which takes milliseconds where there are thousands."""
+
+    mark: tuple[Any, ...]
+    at: float
+    counts: Mapping[str, int]
+    groups: tuple[SampleGroup, ...]
+
+
+class RunViewer:
+    """Views of the runs of one database; what has not changed since the last view is not counted again.
+
+    Parameters
+    ----------
+    recount_seconds:
+        While a run goes on, what it left out is counted no sooner again than after so long, although it has changed:
+        for whoever looks every second.
+    """
+
+    def __init__(
+        self, database: RunReader, clock: Callable[[], float] = time.time, *, recount_seconds: float = 0.0
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._recount_seconds = recount_seconds
+        self._counted: tuple[int, _Counted] | None = None
+
+    @property
+    def counted(self) -> object:
+        """Another object as soon as the samples of the last view were counted anew."""
+        return self._counted
+
+    def view(self, run_id: int | None = None, *, with_samples: bool = True) -> RunView | None:
+        """The run with this number, or the latest; None when there is none. All of it is of one moment.
+
+        With `with_samples` off, `skipped_samples`, `warnings` and `reasons` are empty. Raises `UserError` when the
+        database cannot be read.
+        """
+        with self._database.one_moment():
+            run = self._database.latest_run() if run_id is None else self._database.run(run_id)
+            return None if run is None else self._view(run, with_samples)
+
+    def _view(self, run: RunRecord, with_samples: bool) -> RunView:
+        database, now = self._database, self._clock()
+        bad = database.samples(run.id, "skipped", "failed") if with_samples else []
+        warnings = database.samples(run.id, "warning") if with_samples else []
+        counted = self._counts(run)
+        counters = database.counters_of(run.id)
+        states = database.states(run.id)
+        steps = database.steps(run.id, latest=_LATEST_STEPS)
+        gauges = database.gauges(run.id, latest=_LATEST_GAUGES)
+        caches = states.get("caches") or {}
+        return RunView(
+            run_id=run.id,
+            kind=run.kind,
+            state=run.status,
+            phase=str(states.get("phase") or ""),
+            config=run.config,
+            started=run.started,
+            age_seconds=max(0.0, now - run.started),
+            duration_seconds=max(0.0, end_of(run, now) - run.started),
+            silent_seconds=max(0.0, now - run.last_seen),
+            valid=database.valid_samples(run.id),
+            skipped=counted.counts["skipped"],
+            failed=counted.counts["failed"],
+            warned=counted.counts["warning"],
+            skipped_samples=tuple(bad),
+            warnings=tuple(warnings),
+            reasons=tuple(Counter(sample.reason for sample in bad).most_common()),
+            groups=counted.groups,
+            cache_hits=round(total(counters, "cache_hits")),
+            cache_misses=round(total(counters, "cache_misses")),
+            cache_written=round(total(counters, "cache_written")),
+            cache_corruptions=round(total(counters, "cache_corruptions")),
+            caches=tuple(CacheRow(folder, size["entries"], size["bytes"]) for folder, size in caches.items()),
+            counters=counters,
+            modules=_modules(counters, states.get("breakers") or {}),
+            memory=_memory(gauges[-1].values) if gauges else None,
+            alerts=_alerts(run, states.get("alerts") or [], now),
+            steps=database.step_count(run.id),
+            last_step=steps[-1] if steps else None,
+            steps_per_second=_steps_per_second(steps),
+            samples_per_second=_steps_per_second(steps) * _samples_in_a_step(run.config),
+            entries_per_second=_entries_per_second(gauges),
+            last_event=database.last_event(run.id),
+        )
+
+    def _counts(self, run: RunRecord) -> _Counted:
+        mark, now = self._database.samples_mark(run.id), self._clock()
+        known = self._counted[1] if self._counted is not None and self._counted[0] == run.id else None
+        if known is not None:
+            is_recent = run.status == "running" and 0 <= now - known.at < self._recount_seconds
+            if known.mark == mark or is_recent:
+                return known
+        counts, groups = self._database.sample_counts(run.id), tuple(self._database.sample_groups(run.id))
+        counted = _Counted(mark, now, counts, groups)
+        self._counted = run.id, counted
+        return counted
+
+
 def view_run(database: RunReader, run_id: int | None = None, clock: Callable[[], float] = time.time) -> RunView | None:
     """The run with this number, or the latest; None when there is none. Raises `UserError` when it cannot be read."""
-    run = database.latest_run() if run_id is None else database.run(run_id)
-    return None if run is None else _view(database, run, clock())
+    return RunViewer(database, clock).view(run_id)
 
 
-def _view(database: RunReader, run: RunRecord, now: float) -> RunView:
-    counts = database.sample_counts(run.id)
-    bad = [*database.samples(run.id, "skipped"), *database.samples(run.id, "failed")]
-    counters = database.counters_of(run.id)
-    recent = database.steps(run.id, last=_RECENT_STEPS)
-    step_seconds = sum(step.seconds for step in recent)
-    return RunView(
-        run_id=run.id,
-        kind=run.kind,
-        state=run.status,
-        config=run.config,
-        age_seconds=max(0.0, now - run.started),
-        duration_seconds=max(0.0, _end(run, now) - run.started),
-        silent_seconds=max(0.0, now - run.last_seen),
-        valid=counts["valid"],
-        skipped=counts["skipped"],
-        failed=counts["failed"],
-        warned=counts["warning"],
-        skipped_samples=tuple(bad),
-        warnings=tuple(database.samples(run.id, "warning")),
-        reasons=tuple(Counter(sample.reason for sample in bad).most_common()),
-        cache_hits=round(total(counters, "cache_hits")),
-        cache_misses=round(total(counters, "cache_misses")),
-        counters=counters,
-        modules=_modules(database.module_times(run.id), counters),
-        steps=database.step_count(run.id),
-        last_step=recent[-1] if recent else None,
-        steps_per_second=len(recent) / step_seconds if step_seconds > 0 else 0.0,
-        last_event=database.last_event(run.id),
-    )
-
-
-def _end(run: RunRecord, now: float) -> float:
+def end_of(run: RunRecord, now: float) -> float:
     """When the run ended, as far as is known; `now` while it runs."""
     if run.finished is not None:
         return run.finished
     return now if run.status == "running" else run.last_seen
 
 
-def _modules(times: list[ModuleTime], counters: Mapping[str, float]) -> tuple[ModuleRow, ...]:
-    """Times of modules, from their own table and from timings among the counters (`Metrics.time`)."""
-    rows = {row.module: ModuleRow(row.module, row.seconds, row.items) for row in times}
-    for name, seconds in counters.items():
-        module = name.removesuffix(".seconds")
-        if module != name and module not in rows:
-            rows[module] = ModuleRow(module, seconds, round(counters.get(f"{module}.calls", 0)))
-    return tuple(sorted(rows.values(), key=lambda row: (-row.seconds, row.module)))
+def _alerts(run: RunRecord, recorded: Sequence[Mapping[str, Any]], now: float) -> tuple[AlertRow, ...]:
+    """Those that the run recorded, and one that it cannot record itself."""
+    alerts = [AlertRow(alert["kind"], alert["message"], alert["fix"], alert["since"]) for alert in recorded]
+    silent = now - run.last_seen
+    if run.status == "running" and silent > SILENT_SECONDS:
+        minutes = round(silent / 60)
+        alerts.append(
+            AlertRow(
+                "silent",
+                f"the run has given no sign of life for {minutes} minute{'' if minutes == 1 else 's'} "
+                f"(process {run.pid} on {run.host})",
+                "end that process if it does not come back: the next start goes on from what was saved",
+                run.last_seen,
+            )
+        )
+    return tuple(alerts)
+
+
+def _modules(counters: Mapping[str, float], breakers: Mapping[str, str]) -> tuple[ModuleRow, ...]:
+    """A row for each module that was timed, failed, or has a breaker."""
+    timed = {name.removesuffix(".seconds") for name in counters if name.endswith(".seconds")}
+    failures = {
+        name.removeprefix("module_failures{module=").removesuffix("}"): round(count)
+        for name, count in counters.items()
+        if name.startswith("module_failures{module=")
+    }
+    rows = [
+        ModuleRow(
+            module=module,
+            seconds=counters.get(f"{module}.seconds", 0.0),
+            items=round(counters.get(f"{module}.calls", 0)),
+            longest_seconds=counters.get(f"{module}.max_seconds", 0.0),
+            failures=failures.get(module, 0),
+            state=breakers.get(module, ""),
+        )
+        for module in timed | failures.keys() | breakers.keys()
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.seconds, row.module)))
+
+
+def _memory(values: Mapping[str, float]) -> MemoryRow:
+    return MemoryRow(
+        used=values.get("memory_mb", 0.0),
+        peak=values.get("peak_memory_mb", 0.0),
+        available=values.get("available_mb", 0.0),
+        swap=values.get("swap_mb", 0.0),
+        gpu=values.get("gpu_memory_mb"),
+        disk_read=values.get("read_mb"),
+        disk_written=values.get("written_mb"),
+    )
+
+
+def _steps_per_second(steps: list[StepRecord]) -> float:
+    """Of so many of the latest steps as took a minute together."""
+    count, seconds = 0, 0.0
+    for step in reversed(steps):
+        if count and seconds + step.seconds > RECENT_SECONDS:
+            break
+        count, seconds = count + step.count, seconds + step.seconds
+    return count / seconds if seconds > 0 else 0.0
+
+
+def _samples_in_a_step(config: Mapping[str, Any]) -> int:
+    """As the configuration has it; 0 where that is not known. Several GPUs make more."""
+    sizes = [config.get(name, 1) for name in ("batch_size", "gradient_accumulation_steps")]
+    return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else 0
+
+
+def _entries_per_second(gauges: list[GaugeRecord]) -> float:
+    """What was made or read between the last measurement and the one about a minute before it."""
+    if len(gauges) < 2:
+        return 0.0
+    last = gauges[-1]
+    before = [gauge for gauge in gauges[:-1] if gauge.time >= last.time - RECENT_SECONDS] or gauges[-2:-1]
+    seconds = last.time - before[0].time
+    made = [sum(gauge.values.get(name, 0) for name in ("entries_made", "entries_read")) for gauge in (before[0], last)]
+    return max(0.0, made[1] - made[0]) / seconds if seconds > 0 else 0.0

@@ -364,7 +364,7 @@ def test_a_cache_that_was_carried_is_trained_on_without_its_sources(
         output_model_destination=str(away / "lora.safetensors"),
     )
     refused = wan("train", "--config", there)
-    assert refused.exit_code == 2 and "concept folder does not exist" in refused.stderr
+    assert refused.exit_code == 2 and "there is nothing at" in refused.stderr
     assert json.loads(wan("cache", "import", file, there, "--json").stdout)["lists"] == 2
     trained = wan("train", "--config", there)
     assert trained.exit_code == 0, trained.stderr

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from wan_fixes.health.html_page import POLICY
 from wan_fixes.hosts.standalone import read_preset
 from wan_fixes.hosts.standalone.check import check_files, inspect_file
 from wan_fixes.settings import SETTINGS_VARIABLE, Settings
@@ -302,6 +303,7 @@ def test_a_page_shows_verdicts_and_pictures_and_no_text_is_markup(
     pictures = [attributes["src"] for tag, attributes in Tags.found if tag == "img"]
     assert len(pictures) == 2 and all(src.startswith("data:image/jpeg;base64,") for src in pictures)
     assert "24 frames at 16 fps, 81 needed" in text and "the file is empty" in text
+    assert f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">' in text
 
     assert wan("check", write_preset(clips, frames=81), "--html", page).exit_code == 3  # its own page is replaced
 

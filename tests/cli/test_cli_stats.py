@@ -24,7 +24,7 @@ def workspace(tmp_path: Path) -> Path:
         run.sample("/clips/[red]bad[green].mp4", "skipped", module="probe", reason="it is empty", fix="copy it again")
         run.counters({"cache_hits": 3, "cache_misses": 1})
         run.step(7, 0.25, 1e-3, 0.5)
-        run.module_time("RobustVideoLoader", 2.0, 8)
+        run.counters({"RobustVideoLoader.seconds": 2.0, "RobustVideoLoader.calls": 8})
         run.event("finished", "the run [b]finished[/b]")
         run.finish()
     return folder
@@ -114,3 +114,116 @@ def test_the_database_is_left_as_it_was(wan: Any, workspace: Path) -> None:
     before = (workspace / RUN_DATABASE_NAME).read_bytes()
     wan("stats", workspace)
     assert (workspace / RUN_DATABASE_NAME).read_bytes() == before
+
+
+def test_rows_that_say_nothing_are_left_out(wan: Any, tmp_path: Path) -> None:
+    with RunDatabase(tmp_path / RUN_DATABASE_NAME) as database:
+        database.start_run("models").finish()
+    shown = wan("stats", tmp_path).stdout
+    assert "1 (models): finished" in shown
+    for row in ("samples", "cache", "memory", "disk", "speed", "steps", "switched off", "ALERT", "left out"):
+        assert row not in shown
+
+
+def test_all_that_a_run_measures_is_shown(wan: Any, tmp_path: Path) -> None:
+    with RunDatabase(tmp_path / RUN_DATABASE_NAME) as database:
+        run = database.start_run("train")
+        run.state("phase", "caching")
+        run.state("caches", {"/cache": {"entries": 120, "bytes": 3_400_000_000}})
+        run.state("breakers", {"Loader": "open", "Encoder": "closed"})
+        run.sample("/clips/a.mp4", "skipped", module="Loader", reason="it is empty", kind="OSError")
+        run.sample("/clips/b.mp4", "warning", module="captions", reason="there is none", kind="warning")
+        run.counters(
+            {
+                "cache_written": 12,
+                "cache_corruptions": 2,
+                "Loader.seconds": 2.0,
+                "Loader.calls": 8,
+                "Loader.max_seconds": 1.5,
+                "module_failures{module=Loader}": 3,
+            }
+        )
+        run.gauges(
+            {
+                "memory_mb": 3072,
+                "peak_memory_mb": 4096,
+                "available_mb": 10240,
+                "swap_mb": 512,
+                "gpu_memory_mb": 9216,
+                "read_mb": 2048,
+                "written_mb": 200,
+            }
+        )
+        run.flush()
+        shown = wan("stats", tmp_path).stdout
+        run.finish()
+        after = wan("stats", tmp_path).stdout
+    for row in (
+        "now           caching",
+        "1 by Loader (OSError)",
+        "1 by captions",
+        "12 made; holds 120 entries, 3.4 GB; 2 found damaged",
+        "3.0 GB, at most 4.0 GB; GPU 9.0 GB; 10.0 GB free; swap 512 MB",
+        "2.0 GB read, 200 MB written",
+        "switched off  Loader",
+    ):
+        assert row in shown
+    header, bar, cells = shown.splitlines()[-3:]
+    assert header.split() == ["module", "┃", "time", "┃", "items", "┃", "items/s", "┃", "longest", "┃", "failed"]
+    assert cells.split("│")[-2:] == ["   1.5 s ", "      3"], bar
+    assert "at last       caching" in after
+    assert "memory        at most 4.0 GB" in after
+
+
+def alert(message: str) -> dict[str, Any]:
+    words = {"kind": "memory", "cause": "", "message": message, "fix": "close [b]programs[/b]"}
+    return {**words, "value": 1.0, "threshold": 0.9, "since": 1_700_000_000.0}
+
+
+def test_alerts_come_first_and_are_marked(wan: Any, workspace: Path) -> None:
+    with RunDatabase(workspace / RUN_DATABASE_NAME) as database:
+        run = database.start_run("train")
+        run.state("alerts", [alert("memory is [red]short\x1b[2J")])
+        run.flush()
+        lines = wan("stats", workspace).stdout.splitlines()
+    assert lines[1].startswith("! ALERT")
+    assert "memory is [red]short\\x1b[2J" in lines[1]
+    assert "close [b]programs[/b]" in "".join(lines[2:4])
+
+
+def test_a_run_of_an_earlier_number_is_shown(wan: Any, workspace: Path) -> None:
+    with RunDatabase(workspace / RUN_DATABASE_NAME) as database:
+        database.start_run("check").finish("failed")
+    assert "2 (check): failed" in wan("stats", workspace).stdout
+    assert "1 (train): finished" in wan("stats", workspace, "--run", "1").stdout
+    assert json.loads(wan("stats", workspace, "--run", "1", "--json").stdout)["run_id"] == 1
+
+
+def test_a_number_that_there_is_not_is_a_usage_error(wan: Any, workspace: Path) -> None:
+    result = wan("stats", workspace, "--run", "7")
+    assert result.exit_code == 2
+    assert "there is no run 7" in result.stderr
+    assert "the last runs there are 1" in result.stderr
+
+
+def test_of_many_that_were_left_out_the_first_are_shown(wan: Any, tmp_path: Path) -> None:
+    with RunDatabase(tmp_path / RUN_DATABASE_NAME) as database, database.start_run("train") as run:
+        for number in range(1000):
+            run.sample(f"/clips/{number}.mp4", "skipped", reason="it is empty")
+    shown = wan("stats", tmp_path).stdout
+    assert "and 995 more: `wan errors` shows what they have in common" in shown
+    assert len(shown.splitlines()) < 30
+
+
+def test_the_runs_of_a_workspace_are_listed(wan: Any, workspace: Path) -> None:
+    with RunDatabase(workspace / RUN_DATABASE_NAME) as database:
+        database.start_run("cache").finish("failed")
+    latest, first = [line.split() for line in wan("runs", workspace).stdout.splitlines()[-2:]]
+    assert (latest[:2], latest[-1]) == (["2", "cache"], "failed")
+    assert (first[:2], first[-4:]) == (["1", "train"], ["finished", "1", "1", "1"])
+    answer = json.loads(wan("runs", workspace, "--json").stdout)
+    assert [(run["id"], run["status"], run["steps"]) for run in answer["runs"]] == [
+        (2, "failed", 0),
+        (1, "finished", 1),
+    ]
+    assert answer["runs"][1]["samples"] == {"valid": 1, "skipped": 1, "failed": 0, "warning": 0}

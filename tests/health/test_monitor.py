@@ -71,7 +71,7 @@ def test_memory_speed_and_caches_are_on_record(database: RunDatabase) -> None:
     (measured,) = database.gauges(run.id)
     expected = {"memory_mb": 10.0, "peak_memory_mb": 20.0, "available_mb": 30.0, "gpu_memory_mb": 40.0, "swap_mb": 50.0}
     assert expected.items() <= measured.values.items()
-    assert (measured.values["steps"], measured.values["samples_cached"]) == (1, 3)
+    assert (measured.values["steps"], measured.values["entries_made"]) == (1, 3)
     states = database.states(run.id)
     assert states["phase"] == "caching"
     assert states["caches"] == {"/cache": {"entries": 7, "bytes": 1_000}}

@@ -23,7 +23,7 @@ class Board:
         self.scalars.append((tag, value, step))
 
 
-def look_at(at: float = 0.0, read: float = 0.0, **gauges: float) -> Look:
+def look_at(at: float = 0.0, steps: float = 0.0, **gauges: float) -> Look:
     counters = {
         "samples_skipped{module=media}": 2.0,
         "samples_skipped{module=probe}": 1.0,
@@ -31,15 +31,15 @@ def look_at(at: float = 0.0, read: float = 0.0, **gauges: float) -> Look:
         "cache_misses": 10.0,
         "module_failures{module=EncodeVAE}": 4.0,
     }
-    return Look(at, counters, {"memory_mb": 512.0, "samples_read": read, "samples_cached": 0.0, **gauges}, 1)
+    return Look(at, counters, {"memory_mb": 512.0, "steps": steps, **gauges}, 1)
 
 
 def test_all_that_is_known_is_written_with_the_step() -> None:
     board, now = Board(), [0.0]
-    scalars = Scalars(board.add_scalar, lambda: now[0])
+    scalars = Scalars(board.add_scalar, 4, lambda: now[0])
     scalars.write(7, look_at(0, 10, gpu_memory_mb=900.0))
     now[0] = EVERY_SECONDS
-    scalars.write(8, look_at(20, 110))
+    scalars.write(8, look_at(20, 35))
     assert [entry for entry in board.scalars if entry[2] == 7] == [
         ("wan_fixes/samples/left_out", 3.0, 7),
         ("wan_fixes/cache/hit_rate", 0.75, 7),
@@ -54,7 +54,7 @@ def test_all_that_is_known_is_written_with_the_step() -> None:
 
 def test_it_is_written_every_ten_seconds_at_most() -> None:
     board, now = Board(), [0.0]
-    scalars = Scalars(board.add_scalar, lambda: now[0])
+    scalars = Scalars(board.add_scalar, 4, lambda: now[0])
     for second in range(35):
         now[0] = float(second)
         scalars.write(second, look_at(second))
@@ -72,7 +72,7 @@ def test_before_the_first_look_nothing_is_written() -> None:
 
 def test_after_a_failure_no_more_is_written_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     board, now = Board(), [0.0]
-    scalars = Scalars(board.add_scalar, lambda: now[0])
+    scalars = Scalars(board.add_scalar, 4, lambda: now[0])
     board.error = OSError("no space left")
     with caplog.at_level(logging.WARNING, "wan_fixes"):
         for second in range(0, 60, 10):

@@ -57,15 +57,13 @@ def stats(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False)
 @app.command("verify")
 def verify(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False) -> None:
     """Read every entry and compare its checksums. Exits with 1 when something is wrong; changes no entry."""
-    from wan_fixes.store import SampleStore
+    from wan_fixes.store.upkeep import verify_store
 
     answer: list[dict[str, Any]] = []
     for root in find_sample_stores(place):
-        with SampleStore(root) as store:
-            entries = store.stats().entries
-            with progress_bar("verifying", entries) as update:
-                problems = [*store.damages, *store.verify(update)]
-            answer.append({"path": str(root), "entries": entries, "problems": as_dicts(problems)})
+        with progress_bar("verifying") as update:
+            found = verify_store(root, update)
+        answer.append({"path": str(root), "entries": found.entries, "problems": as_dicts(found.problems)})
     wrong = [problem for cache in answer for problem in cache["problems"]]
     if as_json:
         print_json({"stores": answer, "problems": len(wrong)})
@@ -82,38 +80,36 @@ def verify(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
 @app.command("repair")
 def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False) -> None:
     """Set damaged and foreign entries aside, and make the index anew. The next training makes again what it needs."""
-    from wan_fixes.store import SampleStore
-    from wan_fixes.store.repair import repair as mend
+    from wan_fixes.store.upkeep import repair_store
 
     answer: list[dict[str, Any]] = []
     for root in find_sample_stores(place):
-        with SampleStore(root) as store:
-            with progress_bar("repairing", store.stats().entries) as update:
-                repaired = mend(store, update)
-            answer.append(
-                {
-                    "path": str(root),
-                    "set_aside": as_dicts(repaired.discarded),
-                    "left_alone": as_dicts(repaired.left),
-                    "index_was_damaged": bool(store.damages),
-                    "old_indexes_deleted": repaired.old_indexes,
-                    "lists_deleted": repaired.lists,
-                    "entries": store.stats().entries,
-                }
-            )
+        with progress_bar("repairing") as update:
+            done = repair_store(root, update)
+        answer.append(
+            {
+                "path": str(root),
+                "set_aside": as_dicts(done.repaired.discarded),
+                "left_alone": as_dicts(done.repaired.left),
+                "index_was_damaged": done.index_was_damaged,
+                "old_indexes_deleted": done.repaired.old_indexes,
+                "lists_deleted": done.repaired.lists,
+                "entries": done.entries,
+            }
+        )
     if as_json:
         print_json({"stores": answer})
         return
-    _show_problems("set aside", [problem for done in answer for problem in done["set_aside"]])
-    _show_problems("left alone", [problem for done in answer for problem in done["left_alone"]])
-    for done in answer:
+    _show_problems("set aside", [problem for cache in answer for problem in cache["set_aside"]])
+    _show_problems("left alone", [problem for cache in answer for problem in cache["left_alone"]])
+    for cache in answer:
         parts = [
-            f"{done['path']}: {len(done['set_aside'])} entries set aside",
-            f"index made anew with {done['entries']} entries",
+            f"{cache['path']}: {len(cache['set_aside'])} entries set aside",
+            f"index made anew with {cache['entries']} entries",
         ]
         for name, what in (("old_indexes_deleted", "old indexes"), ("lists_deleted", "damaged lists of samples")):
-            if done[name]:
-                parts.append(f"{done[name]} {what} deleted")
+            if cache[name]:
+                parts.append(f"{cache[name]} {what} deleted")
         out.print(shown(", ".join(parts)), soft_wrap=True)
 
 

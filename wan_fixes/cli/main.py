@@ -10,7 +10,23 @@ import typer
 from typer.core import TyperGroup
 
 from wan_fixes import __version__
-from wan_fixes.cli import cache, check, discover, host, models, serve, stats, train
+from wan_fixes.cli import (
+    cache,
+    check,
+    discover,
+    errors,
+    flow,
+    host,
+    inspect,
+    models,
+    runs,
+    serve,
+    stats,
+    trace,
+    train,
+)
+from wan_fixes.cli import report as run_report
+from wan_fixes.cli import ui as window
 from wan_fixes.cli.console import ExitCode, out, report, set_up_streams
 
 
@@ -58,6 +74,13 @@ app.command("train")(train.train)
 app.command("check")(check.check)
 app.command("discover")(discover.discover)
 app.command("stats")(stats.stats)
+app.command("errors")(errors.errors)
+app.command("inspect")(inspect.inspect)
+app.command("runs")(runs.runs)
+app.command("flow")(flow.flow)
+app.command("report")(run_report.report)
+app.command("trace")(trace.trace)
+app.command("ui")(window.ui)
 app.command("serve")(serve.serve)
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")

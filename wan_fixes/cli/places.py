@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from wan_fixes.errors import UserError
-from wan_fixes.health import RUN_DATABASE_NAME, run_database_path
+from wan_fixes.health import RUN_DATABASE_NAME, RunReader, RunRecord, run_database_path
 from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
 from wan_fixes.hosts.standalone.reading import missing_path, read_json
+from wan_fixes.store.finding import find_stores
 
-_ENTRIES = "samples/v*/entries"  # not the index, which may be lost and is made anew
+_RUNS_NAMED = 10  # in a message, of those that there are
+
+Workspace = Annotated[
+    Path, typer.Argument(metavar="[WORKSPACE|PRESET]", help="A workspace folder, a folder above it, or a preset.")
+]
+RunNumber = Annotated[
+    int | None, typer.Option("--run", metavar="N", min=1, help="This run instead of the last one; see `wan runs`.")
+]
+
+
+class NoRunError(UserError):
+    """Nothing has been recorded there yet."""
 
 
 def find_run_database(place: Path) -> Path:
@@ -29,6 +43,26 @@ def find_run_database(place: Path) -> Path:
     return latest
 
 
+def expected_run_database(place: Path) -> Path:
+    """The run database of a workspace, or of a preset's, that need not be there yet."""
+    return run_database_path(_from_preset(place, "workspace_dir") if _is_preset(place) else place.absolute())
+
+
+def find_run(database: RunReader, run_id: int | None) -> RunRecord:
+    """The run of this number, or the last one. Raises `UserError` when there is none."""
+    run = database.latest_run() if run_id is None else database.run(run_id)
+    if run is not None:
+        return run
+    numbers = ", ".join(str(other.id) for other in database.runs()[:_RUNS_NAMED])
+    kind = UserError if numbers else NoRunError
+    raise kind(
+        "there is no run" if run_id is None else f"there is no run {run_id}",
+        path=database.path,
+        reason=f"the last runs there are {numbers}" if numbers else "none was recorded",
+        fix="name one of them" if numbers else "train first: wan train --config …",
+    )
+
+
 def find_cache_folder(place: Path) -> Path:
     """The folder of a preset's cache, which need not be there yet; or the folder itself."""
     return _from_preset(place, "cache_dir") if _is_preset(place) else place.absolute()
@@ -42,7 +76,7 @@ def find_sample_stores(place: Path) -> list[Path]:
     folder = find_cache_folder(place)
     if not folder.exists() and not _is_preset(place):
         raise missing_path(folder, "cache folder")
-    roots = {path.parent.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in folder.glob(depth + _ENTRIES)}
+    roots = find_stores(folder)
     if not roots:
         raise UserError(
             "there is no cache",
@@ -50,15 +84,15 @@ def find_sample_stores(place: Path) -> list[Path]:
             reason="no sample has been cached there",
             fix="name the cache folder, or the preset that was trained",
         )
-    return sorted(roots)
+    return roots
 
 
 def _is_preset(place: Path) -> bool:
     return place.suffix == ".json"
 
 
-def _no_run(folder: Path) -> UserError:
-    return UserError(
+def _no_run(folder: Path) -> NoRunError:
+    return NoRunError(
         "there is no run",
         path=folder,
         reason=f"neither it nor a folder in it holds {RUN_DATABASE_NAME}",

@@ -10,7 +10,7 @@ import typer
 
 from wan_fixes.cli.console import Debug, finite, out, shown
 from wan_fixes.cli.models_view import finite_only
-from wan_fixes.cli.places import find_run_database
+from wan_fixes.cli.places import find_run, find_run_database
 from wan_fixes.cli.stats import as_dict
 from wan_fixes.errors import UserError
 from wan_fixes.service.host_header import LOOPBACK_NAMES
@@ -36,7 +36,7 @@ def serve(
         Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key (PEM).")
     ] = None,
     workspace: Annotated[
-        Path | None, typer.Option("--workspace", metavar="PLACE", help="Serve the last run of it, as `wan stats` does.")
+        Path | None, typer.Option("--workspace", metavar="PLACE", help="Serve the last run of it, and its alerts.")
     ] = None,
     revalidate: Annotated[
         float | None,
@@ -69,26 +69,28 @@ def serve(
     def last_run() -> dict[str, Any]:
         return run_as_json(workspace or Path())
 
+    def run_database() -> Path:
+        return find_run_database(workspace or Path())
+
     with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
         serve_until_stopped(
             ensurer,
             options,
             on_address=lambda address: out.print(shown(address), soft_wrap=True),
             last_run=None if workspace is None else last_run,
+            run_database=None if workspace is None else run_database,
             revalidation=None if revalidate is None else Revalidation(ensurer, revalidate),
         )
 
 
 def run_as_json(place: Path) -> dict[str, Any]:
     """The last run of a workspace, or of a preset's, as `wan stats --json` prints it. Raises UserError."""
-    from wan_fixes.health import RunDatabase
+    from wan_fixes.health import RunReader
     from wan_fixes.ui.view_model import view_run
 
     path = find_run_database(place)
-    view = view_run(RunDatabase.open_readonly(path))
-    if view is None:
-        raise UserError(
-            "there is no run", path=path, reason="none was recorded", fix="train first: wan train --config …"
-        )
+    reader = RunReader(path)
+    view = view_run(reader, find_run(reader, None).id)
+    assert view is not None
     found: dict[str, Any] = finite({"database": str(path), **as_dict(view)})
     return found

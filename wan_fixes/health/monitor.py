@@ -214,8 +214,8 @@ def _gauges(counters: Mapping[str, float], memory: MemoryStats, steps: int) -> d
         "available_mb": memory.available_mb,
         "swap_mb": memory.swap_usage_mb,
         "steps": steps,
-        "samples_cached": total(counters, "cache_written"),
-        "samples_read": total(counters, "ValidatedDiskCache.calls"),
+        "entries_made": total(counters, "cache_written"),
+        "entries_read": total(counters, "ValidatedDiskCache.calls"),
         "samples_left_out": total(counters, "samples_skipped"),
     }
     if memory.gpu_usage_mb is not None:

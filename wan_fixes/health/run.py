@@ -62,6 +62,7 @@ class Run:
         # Digests and not paths: of 100,000 samples they take some 10 MB.
         self._valid: set[bytes] = set()
         self._left_out: set[bytes] = set()
+        self._valid_changed = False
         self._events = 0
         self._steps = ThinningHistory[StepRecord](KEPT_STEPS, StepRecord.followed_by)
         self._gauges = ThinningHistory[GaugeRecord](KEPT_GAUGES, lambda _, later: later)
@@ -99,8 +100,7 @@ class Run:
         else:
             self._valid.discard(digest)
             self._left_out.add(digest)
-        if len(self._valid) != before:
-            self._put(_PUT_COUNTER, VALID, len(self._valid))
+        self._valid_changed |= len(self._valid) != before
 
     def failure(self, record: FailureRecord, status: SampleStatus = "failed") -> None:
         """Record a failure as `ErrorRecoveryManager.record` returned it."""
@@ -139,11 +139,19 @@ class Run:
         """Wait until everything recorded so far is in the file."""
         self._database.flush()
 
+    def take_changes(self) -> list[Row]:
+        """What has changed too often to be put down each time: 100,000 samples are valid within a moment."""
+        with self._lock:
+            has_changed, self._valid_changed = self._valid_changed, False
+            return [self._valid_row()] if has_changed else []
+
+    def _valid_row(self) -> Row:
+        return _PUT_COUNTER, (self.id, VALID, len(self._valid))
+
     def rows_anew(self) -> list[Row]:
         """What a database made anew in the middle of the run must hold, as far as it is still known."""
         with self._lock:
-            valid: Row = (_PUT_COUNTER, (self.id, VALID, len(self._valid)))
-            return [self._first_row, valid, *self._step_rows(None), *self._gauge_rows(None)]
+            return [self._first_row, self._valid_row(), *self._step_rows(None), *self._gauge_rows(None)]
 
     def __enter__(self) -> Run:
         return self

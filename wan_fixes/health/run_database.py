@@ -46,7 +46,7 @@ class RunDatabase(RunReader):
         self._open_runs: dict[int, Run] = {}
         self._open_runs_lock = threading.Lock()
         self._last_beat = clock()
-        self._writer = BatchedWriter(self.path, self._heartbeat, self._rows_of_open_runs)
+        self._writer = BatchedWriter(self.path, self._rows_of_now, self._rows_of_open_runs)
 
     @staticmethod
     def open_readonly(path: str | Path, clock: Callable[[], float] = time.time) -> RunReader:
@@ -116,15 +116,19 @@ class RunDatabase(RunReader):
         with self._open_runs_lock:  # only now: until it is written, a database made anew needs the run's first row
             self._open_runs.pop(run.id, None)
 
-    def _heartbeat(self) -> list[Row]:
-        now = self._clock()
-        if now - self._last_beat < HEARTBEAT_SECONDS:
-            return []
-        self._last_beat = now
-        with self._open_runs_lock:
-            return [("UPDATE runs SET last_seen = ? WHERE id = ?", (now, run_id)) for run_id in self._open_runs]
+    def _rows_of_now(self) -> list[Row]:
+        """What each round writes besides what was put: counts that have changed, and now and then a heartbeat."""
+        runs, now = self._running(), self._clock()
+        rows = [row for run in runs for row in run.take_changes()]
+        if now - self._last_beat >= HEARTBEAT_SECONDS:
+            self._last_beat = now
+            rows += [("UPDATE runs SET last_seen = ? WHERE id = ?", (now, run.id)) for run in runs]
+        return rows
 
     def _rows_of_open_runs(self) -> list[Row]:
-        with self._open_runs_lock:
-            runs = list(self._open_runs.values())
+        runs = self._running()
         return [row for run in runs for row in run.rows_anew()]
+
+    def _running(self) -> list[Run]:
+        with self._open_runs_lock:
+            return list(self._open_runs.values())

@@ -120,7 +120,8 @@ class BatchedWriter:
                 asked = self._asked
                 rows = list(self._waiting)
                 self._waiting.clear()
-            written = self._write([*self._before_write(), *rows])
+            rows = [*self._before_write(), *rows]
+            written = self._write(rows)
             with self._changed:
                 if not written:
                     self._waiting.extendleft(reversed(rows))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -26,7 +27,8 @@ from wan_fixes.service.host_header import LOOPBACK_NAMES
 from wan_fixes.service.metrics import ModelsCollector
 from wan_fixes.service.models_health import ModelsLook
 from wan_fixes.service.options import LOOK_SECONDS
-from wan_fixes.service.replies import Alive, ModelDetail, ModelsHealth, ProblemReply, UnreadableReply
+from wan_fixes.service.replies import Alive, ModelDetail, ModelsHealth, ProblemReply, RunAlerts, UnreadableReply
+from wan_fixes.service.runs import RunCollector, RunLook
 
 _TEXT_LIMIT: Final = 4096
 _METHODS: Final = "GET, HEAD"
@@ -42,6 +44,7 @@ def create_app(
     hosts: Iterable[str] = LOOPBACK_NAMES,
     token: str = "",
     last_run: Callable[[], dict[str, Any]] | None = None,
+    run_database: Callable[[], Path] | None = None,
     revalidation: Revalidation | None = None,
     look_seconds: float = LOOK_SECONDS,
 ) -> Guard:
@@ -56,6 +59,9 @@ def create_app(
     last_run:
         Gives the last run of a workspace as JSON types, with finite numbers, for ``/stats``; raises WanFixesError where
         there is none. None where no workspace is served.
+    run_database:
+        Gives the run database of that workspace, for ``/alerts`` and ``/metrics``; raises WanFixesError where there is
+        none.
     revalidation:
         Begun and ended with the application.
     look_seconds:
@@ -83,6 +89,9 @@ def create_app(
     look = ModelsLook(ensurer)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(ModelsCollector(look))
+    runs = None if run_database is None else RunLook(run_database)
+    if runs is not None:
+        registry.register(RunCollector(runs))
     deadline = Deadline(look_seconds)
 
     @app.get("/health/live", response_model=Alive, summary="Whether the service runs; no disk is asked")
@@ -118,7 +127,7 @@ def create_app(
         "/metrics",
         response_class=Response,
         responses=_NO_DISK | {200: {"content": {"text/plain": {}}}},
-        summary="Prometheus metrics",
+        summary="Prometheus metrics: of models, and of the last run where a workspace is served",
     )
     async def metrics(request: Request) -> Response:
         encoder, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -131,10 +140,23 @@ def create_app(
     )
     async def stats() -> Response:
         if last_run is None:
-            missing = error_of("NO_WORKSPACE", "no workspace is served", fix="start it with --workspace PLACE")
-            return JSONResponse({"error": missing}, 404)
+            return _no_workspace()
         try:
             return JSONResponse(await deadline.run(last_run))
+        except WanFixesError as error:
+            return JSONResponse(_problem(error, "NO_RUN"), 404)
+
+    @app.get(
+        "/alerts",
+        response_model=RunAlerts,
+        responses=_NO_DISK | _UNKNOWN,
+        summary="What goes wrong in the last run of the workspace just now, and whether it is silent",
+    )
+    async def alerts() -> Response:
+        if runs is None:
+            return _no_workspace()
+        try:
+            return JSONResponse(asdict(await deadline.run(runs.alerts)))
         except WanFixesError as error:
             return JSONResponse(_problem(error, "NO_RUN"), 404)
 
@@ -172,6 +194,11 @@ def create_app(
         return JSONResponse(FAULT.as_json(), FAULT.status)
 
     return Guard(app, hosts, token)
+
+
+def _no_workspace() -> Response:
+    missing = error_of("NO_WORKSPACE", "no workspace is served", fix="start it with --workspace PLACE")
+    return JSONResponse({"error": missing}, 404)
 
 
 def _problem(error: WanFixesError, code: str) -> dict[str, Any]:

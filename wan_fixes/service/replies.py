@@ -143,3 +143,57 @@ class ModelDetail:
     revision: str
     source: str
     components: list[ComponentHealth]
+
+
+@dataclass(frozen=True)
+class ServedRun:
+    """A run: its number, what was run ("train", "cache", …), how it stands, and when it began (seconds since 1970)."""
+
+    id: int
+    kind: str
+    state: Literal["running", "finished", "interrupted", "failed"]
+    started: float
+
+
+@dataclass(frozen=True)
+class AlertReply:
+    """Something that goes wrong now.
+
+    Attributes
+    ----------
+    kind:
+        "error_rate", "memory", "stall", "cache_corruption" or "module_off".
+    cause:
+        What it is about: a module, what the run is doing; "" where there is one of the kind only.
+    value, threshold:
+        What was measured, and from where on that is an alert.
+    since:
+        Seconds since 1970.
+    """
+
+    kind: str
+    cause: str
+    message: str
+    fix: str
+    value: float
+    threshold: float
+    since: float
+
+
+@dataclass(frozen=True)
+class RunAlerts:
+    """The alerts of the latest run. "alert" where one is on, or the run is silent; of a run that is over none is on.
+
+    Attributes
+    ----------
+    silent:
+        Whether it should be running, but its process has given no sign of life for a minute.
+    silent_seconds:
+        Since that sign; 0 where it is over.
+    """
+
+    status: Literal["ok", "alert"]
+    run: ServedRun
+    silent: bool
+    silent_seconds: float
+    alerts: list[AlertReply]

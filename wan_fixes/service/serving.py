@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.errors import UserError
@@ -26,12 +27,13 @@ def serve(
     *,
     on_address: Callable[[str], None],
     last_run: Callable[[], dict[str, Any]] | None = None,
+    run_database: Callable[[], Path] | None = None,
     revalidation: Revalidation | None = None,
 ) -> None:
     """Answer requests until Ctrl-C, or until the process is asked to end.
 
-    `on_address` is told where, once requests are taken. `last_run` and `revalidation` are for `create_app`.
-    Raises UserError where the extra `serve` is missing, or the port cannot be had.
+    `on_address` is told where, once requests are taken. `last_run`, `run_database` and `revalidation` are for
+    `create_app`. Raises UserError where the extra `serve` is missing, or the port cannot be had.
     """
     try:
         from wan_fixes.service.app import create_app
@@ -45,7 +47,12 @@ def serve(
         ) from error
     with listen(options) as listener:
         app = create_app(
-            ensurer, hosts=options.names, token=options.token, last_run=last_run, revalidation=revalidation
+            ensurer,
+            hosts=options.names,
+            token=options.token,
+            last_run=last_run,
+            run_database=run_database,
+            revalidation=revalidation,
         )
         on_address(options.url(listener.getsockname()[1]))
         server_of(app, options).run(sockets=[listener])

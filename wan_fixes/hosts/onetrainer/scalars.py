@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 
 EVERY_SECONDS: Final = 10.0
 _PREFIX: Final = "wan_fixes/"
-_MADE: Final = ("samples_cached", "samples_read")
 
 
 class Scalars:
@@ -27,12 +26,18 @@ class Scalars:
     ----------
     add_scalar:
         Of OneTrainer's ``SummaryWriter``, as it was before ours was laid around it.
+    samples_per_step:
+        How many samples this process trains on in an optimizer step.
     """
 
     def __init__(
-        self, add_scalar: Callable[[str, float, int], Any], clock: Callable[[], float] = time.monotonic
+        self,
+        add_scalar: Callable[[str, float, int], Any],
+        samples_per_step: float = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._add_scalar = add_scalar
+        self._samples_per_step = samples_per_step
         self._clock = clock
         self._written_at: float | None = None
         self._before: Look | None = None
@@ -46,25 +51,24 @@ class Scalars:
             return
         self._written_at = now
         try:
-            for name, value in _values(look, self._before):
+            for name, value in self._values(look, self._before):
                 self._add_scalar(_PREFIX + name, value, step)
         except Exception as error:  # noqa: BLE001 - the boundary to TensorBoard, which writes files
             self._is_broken = True
             logger.warning("no more is written to TensorBoard by the plugin: %s", plain(repr(error)))
         self._before = look
 
-
-def _values(look: Look, before: Look | None) -> Iterator[tuple[str, float]]:
-    counters, gauges = look.counters, look.gauges
-    yield "samples/left_out", total(counters, "samples_skipped")
-    hits, misses = total(counters, "cache_hits"), total(counters, "cache_misses")
-    if hits + misses:
-        yield "cache/hit_rate", hits / (hits + misses)
-    if before is not None and look.at > before.at:
-        made = [sum(one.gauges.get(name, 0.0) for name in _MADE) for one in (before, look)]
-        yield "speed/samples_per_second", (made[1] - made[0]) / (look.at - before.at)
-    for name, gauge in (("process_mb", "memory_mb"), ("gpu_mb", "gpu_memory_mb")):
-        if gauge in gauges:
-            yield f"memory/{name}", gauges[gauge]
-    yield "errors/failures", total(counters, "module_failures")
-    yield "alerts/active", look.alerts
+    def _values(self, look: Look, before: Look | None) -> Iterator[tuple[str, float]]:
+        counters, gauges = look.counters, look.gauges
+        yield "samples/left_out", total(counters, "samples_skipped")
+        hits, misses = total(counters, "cache_hits"), total(counters, "cache_misses")
+        if hits + misses:
+            yield "cache/hit_rate", hits / (hits + misses)
+        if before is not None and look.at > before.at:
+            steps = gauges["steps"] - before.gauges["steps"]
+            yield "speed/samples_per_second", steps * self._samples_per_step / (look.at - before.at)
+        for name, gauge in (("process_mb", "memory_mb"), ("gpu_mb", "gpu_memory_mb")):
+            if gauge in gauges:
+                yield f"memory/{name}", gauges[gauge]
+        yield "errors/failures", total(counters, "module_failures")
+        yield "alerts/active", look.alerts

@@ -13,6 +13,7 @@ import pluggy
 
 from wan_fixes.health import Run, RunDatabase, RunMonitor, plain
 from wan_fixes.health.run_log import RunLog
+from wan_fixes.health.run_records import SampleStatus
 from wan_fixes.hosts.standalone.preset import Preset
 from wan_fixes.hosts.standalone.result import SampleRemark
 from wan_fixes.pipeline import PipelineContext
@@ -80,7 +81,7 @@ class HostRun:
         seconds = time.monotonic() - start
         self.run.event("model_loaded", "the model was loaded", path=str(self.preset.base_model_name), seconds=seconds)
 
-    def remarks(self, status: str) -> tuple[SampleRemark, ...]:
+    def remarks(self, status: SampleStatus) -> tuple[SampleRemark, ...]:
         """What was recorded of files with this status: skipped, failed, or warning."""
         records = self.database.samples(self.run.id, status)
         return tuple(SampleRemark(record.path, record.module, record.reason, record.fix) for record in records)

@@ -156,7 +156,8 @@ class Preset:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON types, for the run database and the hooks."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        values = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {"training_method": "LORA", **values}  # the one that this host knows, as OneTrainer calls it
 
 
 def _plain(value: Any) -> Any:

@@ -109,7 +109,8 @@ def _listen(trainer: Any, training: Training) -> None:
     tensorboard, config = trainer.tensorboard, trainer.config
     add_scalar = tensorboard.add_scalar
     if getattr(config, "tensorboard", False) or getattr(config, "tensorboard_always_on", False):
-        training.scalars = Scalars(add_scalar)
+        samples_per_step = getattr(config, "batch_size", 1) * getattr(config, "gradient_accumulation_steps", 1)
+        training.scalars = Scalars(add_scalar, samples_per_step)
 
     def note_and_add(tag: str, scalar_value: Any, global_step: Any = None, *args: Any, **kwargs: Any) -> Any:
         shielded(training.note_scalar, tag, scalar_value, global_step)
