@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from wan_fixes.health import (
     EventRecord,
@@ -19,11 +19,12 @@ from wan_fixes.health import (
     StepRecord,
     total,
 )
+from wan_fixes.health.run_records import SILENT_SECONDS
 
 RECENT_SECONDS = 60.0
 """Speeds are taken over so much of a run, or over its last step where that took longer."""
-SILENT_SECONDS = 60.0
-"""A run whose process has written nothing for so long hangs as a whole: it shows life every few seconds."""
+_RECOUNTED_PER_SECOND: Final = 500
+"""Records of what was left out that are counted again in a second, on an average: half a millisecond of work."""
 _LATEST_STEPS = 64  # at most, that a speed is taken over
 _LATEST_GAUGES = 32  # a minute of them, unless they are rarer
 
@@ -157,18 +158,14 @@ class RunView:
         """Modules that are switched off at the moment, or were at the end."""
         return tuple(row.module for row in self.modules if row.state not in ("", "closed"))
 
-    @property
-    def last_loss(self) -> float | None:
-        """The loss of the latest step; None before the first."""
-        return None if self.last_step is None else self.last_step.loss
-
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
     """What is counted over the records of samples, which takes milliseconds where there are thousands."""
 
     mark: tuple[Any, ...]
-    at: float
+    at: float = field(compare=False)
+    """When that was so."""
     counts: Mapping[str, int]
     groups: tuple[SampleGroup, ...]
 
@@ -180,7 +177,7 @@ class RunViewer:
     ----------
     recount_seconds:
         While a run goes on, what it left out is counted no sooner again than after so long, although it has changed:
-        for whoever looks every second.
+        for whoever looks every second. Where there are thousands of records, it takes several times as long.
     """
 
     def __init__(
@@ -215,7 +212,6 @@ class RunViewer:
         states = database.states(run.id)
         steps = database.steps(run.id, latest=_LATEST_STEPS)
         gauges = database.gauges(run.id, latest=_LATEST_GAUGES)
-        caches = states.get("caches") or {}
         return RunView(
             run_id=run.id,
             kind=run.kind,
@@ -238,11 +234,11 @@ class RunViewer:
             cache_misses=round(total(counters, "cache_misses")),
             cache_written=round(total(counters, "cache_written")),
             cache_corruptions=round(total(counters, "cache_corruptions")),
-            caches=tuple(CacheRow(folder, size["entries"], size["bytes"]) for folder, size in caches.items()),
+            caches=_caches(states.get("caches")),
             counters=counters,
-            modules=_modules(counters, states.get("breakers") or {}),
+            modules=_modules(counters, states.get("breakers")),
             memory=_memory(gauges[-1].values) if gauges else None,
-            alerts=_alerts(run, states.get("alerts") or [], now),
+            alerts=_alerts(run, states.get("alerts"), now),
             steps=database.step_count(run.id),
             last_step=steps[-1] if steps else None,
             steps_per_second=_steps_per_second(steps),
@@ -252,16 +248,25 @@ class RunViewer:
         )
 
     def _counts(self, run: RunRecord) -> _Counted:
-        mark, now = self._database.samples_mark(run.id), self._clock()
-        known = self._counted[1] if self._counted is not None and self._counted[0] == run.id else None
-        if known is not None:
-            is_recent = run.status == "running" and 0 <= now - known.at < self._recount_seconds
-            if known.mark == mark or is_recent:
-                return known
-        counts, groups = self._database.sample_counts(run.id), tuple(self._database.sample_groups(run.id))
-        counted = _Counted(mark, now, counts, groups)
+        known, now = (
+            self._counted[1] if self._counted is not None and self._counted[0] == run.id else None,
+            self._clock(),
+        )
+        if known is not None and run.status == "running" and 0 <= now - known.at < self._pause_after(known):
+            return known
+        mark = self._database.samples_mark(run.id)
+        if known is not None and known.mark == mark:
+            counted = replace(known, at=now)
+        else:
+            groups = self._database.sample_groups(run.id)
+            counted = _Counted(mark, now, self._database.counts_of(run.id, groups), tuple(groups))
         self._counted = run.id, counted
         return counted
+
+    def _pause_after(self, counted: _Counted) -> float:
+        """How long what was counted may be shown although more has come; longer where counting takes longer."""
+        records = sum(group.count for group in counted.groups)
+        return max(self._recount_seconds, records / _RECOUNTED_PER_SECOND) if self._recount_seconds else 0.0
 
 
 def view_run(database: RunReader, run_id: int | None = None, clock: Callable[[], float] = time.time) -> RunView | None:
@@ -276,9 +281,13 @@ def end_of(run: RunRecord, now: float) -> float:
     return now if run.status == "running" else run.last_seen
 
 
-def _alerts(run: RunRecord, recorded: Sequence[Mapping[str, Any]], now: float) -> tuple[AlertRow, ...]:
+def _alerts(run: RunRecord, recorded: Any, now: float) -> tuple[AlertRow, ...]:
     """Those that the run recorded, and one that it cannot record itself."""
-    alerts = [AlertRow(alert["kind"], alert["message"], alert["fix"], alert["since"]) for alert in recorded]
+    alerts = [
+        AlertRow(str(alert.get("kind")), str(alert.get("message")), str(alert.get("fix")), _number(alert.get("since")))
+        for alert in (recorded if isinstance(recorded, list) else ())
+        if isinstance(alert, Mapping)
+    ]
     silent = now - run.last_seen
     if run.status == "running" and silent > SILENT_SECONDS:
         minutes = round(silent / 60)
@@ -294,8 +303,23 @@ def _alerts(run: RunRecord, recorded: Sequence[Mapping[str, Any]], now: float) -
     return tuple(alerts)
 
 
-def _modules(counters: Mapping[str, float], breakers: Mapping[str, str]) -> tuple[ModuleRow, ...]:
+def _caches(recorded: Any) -> tuple[CacheRow, ...]:
+    """What is damaged in the record is passed over."""
+    sizes = recorded.items() if isinstance(recorded, Mapping) else ()
+    return tuple(
+        CacheRow(folder, int(_number(size.get("entries"))), int(_number(size.get("bytes"))))
+        for folder, size in sizes
+        if isinstance(size, Mapping)
+    )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
+
+
+def _modules(counters: Mapping[str, float], recorded: Any) -> tuple[ModuleRow, ...]:
     """A row for each module that was timed, failed, or has a breaker."""
+    breakers: Mapping[str, Any] = recorded if isinstance(recorded, Mapping) else {}
     timed = {name.removesuffix(".seconds") for name in counters if name.endswith(".seconds")}
     failures = {
         name.removeprefix("module_failures{module=").removesuffix("}"): round(count)
@@ -309,7 +333,7 @@ def _modules(counters: Mapping[str, float], breakers: Mapping[str, str]) -> tupl
             items=round(counters.get(f"{module}.calls", 0)),
             longest_seconds=counters.get(f"{module}.max_seconds", 0.0),
             failures=failures.get(module, 0),
-            state=breakers.get(module, ""),
+            state=str(breakers.get(module, "")),
         )
         for module in timed | failures.keys() | breakers.keys()
     ]

@@ -25,6 +25,7 @@ MOST_LEFT_OUT: Final = 500
 # How old an answer may become that takes milliseconds, although something has changed.
 _RECOUNT_SECONDS: Final = 3.0
 _CHARTS_SECONDS: Final = 3.0
+_POINTS_PER_SECOND: Final = 300  # of charts that are made again, on an average
 _MODELS_SECONDS: Final = 3.0
 _QUARANTINE_SECONDS: Final = 10.0  # it is looked at sooner where its file has changed
 _ENDED_SECONDS: Final = 60.0  # so often a run that has ended is looked at, though its file says that nothing changed
@@ -219,9 +220,6 @@ class _Round:
         except UserError as error:
             self.forget()
             found = Glance(problem=plain(error), is_empty=error.what == NO_DATABASE)
-        except OSError as error:
-            self.forget()
-            found = Glance(problem=plain(_unreachable(path, error)))
         return replace(found, models=self._models_now(found.run, config)) if wanted.models else found
 
     def _of_run(self, path: Path | None, wanted: _Wanted, known: Glance) -> Glance:
@@ -271,7 +269,7 @@ class _Round:
     def _charts_of(self, database: RunReader, run: RunView) -> Charts | None:
         now = self._steady()
         mark: Mark = (run.run_id, run.last_step, run.memory, run.entries_per_second)
-        is_fresh = self._charts[0][:1] == mark[:1] and now - self._charts[1] < _CHARTS_SECONDS
+        is_fresh = self._charts[0][:1] == mark[:1] and now - self._charts[1] < _pause_after(self._charts[2])
         if self._charts[0] != mark and not (is_fresh and run.state == "running"):
             charts = make_charts(run.started, database.steps(run.run_id), database.gauges(run.run_id))
             self._charts = mark, now, charts
@@ -295,6 +293,12 @@ class _Round:
         return self._rows
 
 
+def _pause_after(charts: Charts | None) -> float:
+    """How long charts are shown although more has come, in seconds: the longer, the more there is to draw."""
+    lines = [] if charts is None else [*charts.loss, *charts.speed, *charts.memory, *charts.left_out]
+    return max(_CHARTS_SECONDS, sum(len(one.points) for one in lines) / _POINTS_PER_SECOND)
+
+
 def cache_folder(config: Mapping[str, Any]) -> Path | None:
     """The folder of caches that a configuration names; None where it names none. Relative to the working folder."""
     named = config.get("cache_dir")
@@ -313,12 +317,3 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except (OSError, ValueError):
         return None
     return state.st_mtime_ns, state.st_size, state.st_ino
-
-
-def _unreachable(path: Path | None, error: OSError) -> UserError:
-    return UserError(
-        "the run database cannot be reached",
-        path=path,
-        reason=error.strerror or str(error),
-        fix="make its folder readable for you, or name another workspace",
-    )

@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wan_fixes.health import ErrorRecoveryManager, Metrics, RunDatabase, RunMonitor
-from wan_fixes.health.alerts import Change
 from wan_fixes.health.memory import MemoryStats
 from wan_fixes.settings import Settings
 
@@ -79,16 +79,14 @@ def test_memory_speed_and_caches_are_on_record(database: RunDatabase) -> None:
 
 def test_an_alert_is_told_logged_and_recorded_once(database: RunDatabase, caplog: pytest.LogCaptureFixture) -> None:
     run = database.start_run("train")
-    told: list[Change] = []
     pipeline = Pipeline()
-    monitor = RunMonitor(run, Settings(), tell=told.append)
+    monitor = RunMonitor(run, Settings())
     monitor.watch(pipeline)
     pipeline.metrics.set("samples_known", 10)
-    pipeline.metrics.count("samples_skipped", 5)
+    pipeline.metrics.set("samples_left_out", 5)
     with caplog.at_level(logging.WARNING, "wan_fixes"):
         monitor.look()
         monitor.look()
-    assert [change.alert.kind for change in told] == ["error_rate"]
     assert caplog.text.count("5 of 10 samples are left out") == 1
     assert [event.kind for event in database.events(run.id)] == ["alert"]
     assert [alert["kind"] for alert in database.states(run.id)["alerts"]] == ["error_rate"]
@@ -99,9 +97,8 @@ def test_an_alert_is_told_logged_and_recorded_once(database: RunDatabase, caplog
 
 
 def test_a_stall_is_seen_only_where_something_should_move(database: RunDatabase) -> None:
-    clock, told = Clock(), list[Change]()
-    pipeline = Pipeline()
-    monitor = RunMonitor(database.start_run("train"), Settings(), tell=told.append, clock=clock)
+    clock, pipeline, run = Clock(), Pipeline(), database.start_run("train")
+    monitor = RunMonitor(run, Settings(), clock=clock)
     monitor.watch(pipeline)
     monitor.enter("loading the model")
     clock.now += 5_000
@@ -114,13 +111,13 @@ def test_a_stall_is_seen_only_where_something_should_move(database: RunDatabase)
         clock.now += 500
         pipeline.metrics.time("RobustVideoLoader", 0.1)
         monitor.look()
-    assert told == []
+    assert database.events(run.id) == []
     clock.now += 601
     monitor.look()
-    assert [(change.alert.kind, change.is_over) for change in told] == [("stall", False)]
+    assert [(event.kind, event.facts["alert"]) for event in database.events(run.id)] == [("alert", "stall")]
     monitor.stepped()
     monitor.look()
-    assert [(change.alert.kind, change.is_over) for change in told] == [("stall", False), ("stall", True)]
+    assert [event.kind for event in database.events(run.id)] == ["alert", "alert_over"]
 
 
 def test_a_module_that_is_switched_off_is_an_alert(database: RunDatabase) -> None:
@@ -153,12 +150,40 @@ def test_it_looks_by_itself_and_a_last_time_at_the_end(database: RunDatabase) ->
     assert len(database.gauges(run.id)) == before
 
 
-def test_what_goes_wrong_in_it_does_not_reach_the_run(database: RunDatabase) -> None:
-    run = database.start_run("train")
+@pytest.mark.parametrize("fault", [OSError("no /proc here"), ValueError("an odd line"), KeyError("no such device")])
+def test_what_cannot_be_measured_costs_nothing_else(database: RunDatabase, fault: Exception) -> None:
+    run, pipeline = database.start_run("train"), Pipeline()
 
-    def broken() -> MemoryStats:
-        raise OSError("no /proc here")
+    def broken() -> Any:
+        raise fault
 
-    with RunMonitor(run, Settings(), memory=broken, interval_seconds=0.01):
+    pipeline.cache_sizes = broken  # type: ignore[method-assign]
+    pipeline.metrics.set("samples_known", 10)
+    pipeline.metrics.set("samples_left_out", 5)
+    with RunMonitor(run, Settings(), memory=broken, interval_seconds=0.01) as monitor:
+        monitor.watch(pipeline)
+        run.event("note", "still here")
+    assert [alert["kind"] for alert in database.states(run.id)["alerts"]] == ["error_rate"]
+    assert database.gauges(run.id)[-1].values["samples_left_out"] == 5
+    assert "note" in [event.kind for event in database.events(run.id)]
+
+
+def test_a_pipeline_that_cannot_even_be_counted_does_not_end_the_run(database: RunDatabase) -> None:
+    run, pipeline = database.start_run("train"), Pipeline()
+    pipeline.metrics = None  # type: ignore[assignment]
+    with RunMonitor(run, Settings(), interval_seconds=0.01) as monitor:
+        monitor.watch(pipeline)
         run.event("note", "still here")
     assert [event.message for event in database.events(run.id)] == ["still here"]
+
+
+def test_of_two_pipelines_the_graver_state_of_a_module_counts(database: RunDatabase) -> None:
+    run, training, validation = database.start_run("train"), Pipeline(), Pipeline()
+    for _ in range(20):
+        training.recovery.record("ScaleImage", RuntimeError("no"), item="a.mp4")
+        validation.recovery.record("ScaleImage", None)
+    monitor = RunMonitor(run, Settings())
+    monitor.watch(training)
+    monitor.watch(validation)
+    monitor.look()
+    assert database.states(run.id)["breakers"] == {"ScaleImage": "open"}

@@ -334,7 +334,7 @@ def test_every_failure_is_on_record_with_module_item_and_cause(
         for number, (module, item, error) in enumerate(failures):
             record = manager.record(module, error, item=f"{number}{item}")
             assert record is not None
-            run.failure(record)
+            run.sample(record.item, "failed", record.module, record.cause, record.fix, record.kind)
         run.finish()
     rows = RunDatabase.open_readonly(path).samples(run.id, "failed")
     assert len(rows) == len(failures)

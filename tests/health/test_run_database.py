@@ -336,6 +336,81 @@ def test_a_full_disk_for_hours_does_not_fill_the_memory(
     assert "oldest are lost" in caplog.text
 
 
+def test_what_cannot_be_written_is_tried_again_once_a_second_however_much_waits(
+    database: RunDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wan_fixes.health.run_writer.INTERVAL_SECONDS", 30.0)
+    run = database.start_run("train")
+    database.flush()
+    writer = database._writer
+    faulty = Faulty(writer._connection, sqlite3.OperationalError("database or disk is full"), 10**9)
+    writer._connection = faulty  # type: ignore[assignment]
+    for number in range(5_000):
+        run.event("note", str(number))
+    database.flush()
+    tried = faulty.times
+    for number in range(5_000):
+        run.event("note", str(number))
+    assert faulty.times == tried
+    faulty.times = 0
+    assert len(messages(database, run.id)) == 10_000
+
+
+def test_a_drive_that_was_away_is_written_to_again(database: RunDatabase, path: Path) -> None:
+    run = database.start_run("train")
+    run.sample("a.mp4", "valid")
+    run.step(1, 0.5, 1e-4, 2.0)
+    database.flush()
+    away = path.parent.with_name("away")
+    path.parent.rename(away)
+    path.parent.write_text("something else lies here", encoding="utf-8")
+    run.event("note", "while it was away")
+    database.flush()
+    path.parent.unlink()
+    away.rename(path.parent)
+    assert messages(database, run.id) == ["while it was away"]
+    assert database.sample_counts(run.id)["valid"] == 1
+    assert [step.step for step in database.steps(run.id)] == [1]
+
+
+def test_a_database_made_anew_has_all_that_is_known_of_the_run(database: RunDatabase, path: Path) -> None:
+    run = database.start_run("train")
+    run.counters({"cache_hits": 7})
+    run.state("phase", "training")
+    run.gauges({"memory_mb": 5.0})
+    run.sample("a.mp4", "valid")
+    database.flush()
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    run.event("note", "still here")
+    assert messages(database, run.id) == ["still here"]
+    assert database.counters_of(run.id) == {"cache_hits": 7}
+    assert database.states(run.id) == {"phase": "training"}
+    assert database.sample_counts(run.id)["valid"] == 1
+
+
+def test_a_run_of_others_that_has_our_number_by_now_is_left_alone(
+    database: RunDatabase, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = database.start_run("train")
+    database.flush()
+    for ending in ("", "-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    with RunDatabase(path, lambda: 1_000.0) as another:
+        theirs = another.start_run("check")
+        assert theirs.id == run.id
+        theirs.event("note", "theirs")
+        another.flush()
+        with caplog.at_level(logging.WARNING):
+            run.event("note", "ours")
+            run.step(1, 0.5, 1e-4, 2.0)
+            run.finish()
+        assert messages(another, theirs.id) == ["theirs"]
+        assert another.steps(theirs.id) == []
+    assert [found.kind for found in RunDatabase.open_readonly(path).runs()] == ["check"]
+    assert "the record of this run ends here" in caplog.text
+
+
 def test_what_could_not_be_written_until_the_end_is_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = RunDatabase(path)
     run = database.start_run("train")

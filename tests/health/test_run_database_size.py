@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wan_fixes.errors import UserError
 from wan_fixes.health import RunDatabase, run_schema
-from wan_fixes.health.run import KEPT_EVENTS, KEPT_STEPS
+from wan_fixes.health.run import KEPT_EVENTS, KEPT_STEPS, KEPT_WARNINGS
 from wan_fixes.health.run_records import StepRecord
 from wan_fixes.health.thinning import ThinningHistory
 
@@ -60,6 +60,17 @@ def test_what_was_left_out_is_bounded_by_its_texts(path: Path) -> None:
             run.sample(f"/clips/{number:06d}.mp4", "skipped", "RobustVideoLoader", "the file is empty", "copy it again")
         run.flush()
         assert size_of(path) < 2_000 * 400
+
+
+def test_warnings_of_every_sample_take_no_more_room_than_the_first_thousands(path: Path) -> None:
+    with RunDatabase(path) as database, database.start_run("train") as run:
+        for number in range(2 * KEPT_WARNINGS):
+            run.sample(
+                f"/clips/{number:06d}.mp4", "warning", "ValidatedCaptionLoader", "it has no caption", "write one"
+            )
+        assert database.sample_counts(run.id)["warning"] == 2 * KEPT_WARNINGS
+        assert len(database.samples(run.id, "warning")) == KEPT_WARNINGS
+        assert size_of(path) / (2 * KEPT_WARNINGS) < 200
 
 
 def test_a_long_run_keeps_its_latest_events(path: Path) -> None:

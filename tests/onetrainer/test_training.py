@@ -223,6 +223,43 @@ def test_settings_that_cannot_be_read_leave_onetrainer_as_it_is(
     assert runs(host) == []
 
 
+def test_what_went_on_before_training_is_no_part_of_the_first_step(
+    host: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(trainings, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    training = trainings.begin(host.config, recorded=True)
+    assert training is not None and training.run is not None and training.database is not None
+    training.note_status("creating the data loader/caching")
+    now[0] += 10_000
+    training.note_status("Training ...")
+    now[0] += 3
+    training.note_scalar("loss/train_step", 0.5, 0)
+    training.note_status("Sampling ...")
+    now[0] += 600
+    training.note_status("Training ...")
+    now[0] += 4
+    training.note_scalar("loss/train_step", 0.4, 1)
+    assert [step.seconds for step in training.database.steps(training.run.id)] == [3, 4]
+
+
+def test_a_context_that_cannot_be_closed_keeps_no_other_file_open(host: SimpleNamespace) -> None:
+    training = trainings.begin(host.config, recorded=True)
+    assert training is not None
+    closed: list[str] = []
+
+    def broken() -> None:
+        raise OSError("the drive is gone")
+
+    training._contexts = [SimpleNamespace(close=broken), SimpleNamespace(close=lambda: closed.append("second"))]
+    training.end("finished")
+    with pytest.raises(OSError, match="the drive is gone"):
+        training.close()
+    assert training.database is None
+    assert closed == ["second"]
+    trainings._current = None
+
+
 def test_a_workspace_that_cannot_be_written_costs_the_record_and_not_the_training(
     host: SimpleNamespace, guest: Guest, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -28,9 +28,9 @@ def test_a_skipped_sample_is_in_the_roster_the_database_the_metrics_and_the_log(
     assert context.roster.is_dropped(3)
     record = samples_of(context)["folder/a.mp4"]
     assert (record.status, record.module, record.reason, record.fix, record.kind) == (
-        "skipped", "loader", "torn in two", "mend it", "SampleError",
+        "skipped", "loader", "torn in two", "mend it", "sample",
     )  # fmt: skip
-    assert context.metrics.snapshot() == {"samples_skipped{module=loader}": 1}
+    assert context.metrics.snapshot() == {"samples_skipped{module=loader}": 1, "samples_left_out": 1}
     assert caplog.messages == ["skipped broken: folder/a.mp4: torn in two (mend it)"]
 
 
@@ -40,6 +40,31 @@ def test_it_is_said_once_however_many_sinks_meet_it(context, caplog):
             context.skip(3, error(path="a.mp4"))
     assert len(caplog.messages) == 1
     assert total(context.metrics.snapshot(), "samples_skipped") == 1
+
+
+def test_what_a_module_failed_with_is_no_verdict_on_the_file(context):
+    context.skip(3, error(path="a.mp4", context={"failed": True}))
+    assert samples_of(context, "failed").keys() == {"a.mp4"}
+    assert context.left_out_counts() == {"skipped": 0, "failed": 1}
+
+
+def test_of_a_file_all_chunks_are_one_that_is_left_out(context):
+    for index in range(30):
+        context.skip(index, error(path="a.mp4"))
+    values = context.metrics.snapshot()
+    assert (total(values, "samples_left_out"), total(values, "samples_skipped")) == (1, 30)
+
+
+def test_what_is_left_out_of_one_epoch_comes_back_without_a_verdict(context):
+    for epoch in range(5):
+        context.open_epoch(epoch)
+        assert total(context.metrics.snapshot(), "samples_left_out") == (0 if epoch == 0 else 1)
+        context.skip(3, error(path="a.mp4", context={"this_epoch_only": True}))
+        context.skip(4, error(path="b.mp4"))
+        assert total(context.metrics.snapshot(), "samples_left_out") == 2
+    assert samples_of(context).keys() == {"b.mp4"}
+    assert samples_of(context, "warning")["a.mp4"].reason == "left out of one epoch: torn in two"
+    assert context.left_out_counts() == {"skipped": 1, "failed": 0}
 
 
 def test_from_many_threads_each_sample_is_recorded_once_and_none_is_lost(context):

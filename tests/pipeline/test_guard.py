@@ -141,7 +141,7 @@ def test_a_bad_value_is_named_with_module_item_and_sample(context, kind, bad):
     # Modules of one variation are caches and sortings: their index need not be that of the list of files.
     assert caught.value.path == ("clip2.mp4" if kind is RandomAccess else "sample 2")
     assert caught.value.module == "toy"
-    assert caught.value.context == {"item": "x", "index": 2}
+    assert caught.value.context == {"item": "x", "index": 2, "failed": True}
     assert "'x'" in caught.value.reason and caught.value.fix
 
 
@@ -476,7 +476,7 @@ def test_a_serial_module_gives_the_same_as_without_a_guard(context):
 def test_bad_items_of_a_serial_module_are_passed_over_and_the_others_come_in_order(context, bad):
     make = lambda module: {"x": None if module.current_index in bad else module.current_index}  # noqa: E731
     assert serial_values(context, make) == [index for index in range(6) if index not in bad]
-    assert len(samples_of(context)) == len(bad)
+    assert len(samples_of(context, "failed")) == len(bad)
 
 
 @pytest.mark.parametrize("bad", [{0}, {2, 3}])

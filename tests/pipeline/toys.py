@@ -177,6 +177,7 @@ class Contexts:
             run=self._runs.start_run("test"),
             _stores={},
             _warned=set(),
+            _left_out={},
         )
 
     def close(self) -> None:
@@ -184,11 +185,11 @@ class Contexts:
         self._runs.close()
 
 
-def samples_of(context: PipelineContext, status: str = "skipped") -> dict[str, Any]:
-    """The run database's records by path."""
+def samples_of(context: PipelineContext, *statuses: Any) -> dict[str, Any]:
+    """The run database's records by path: those of samples that were left out, or with these statuses."""
     run = context.run
     assert run is not None
-    return {record.path: record for record in run._database.samples(run.id, status)}
+    return {record.path: record for record in run._database.samples(run.id, *(statuses or ("skipped", "failed")))}
 
 
 def events_of(context: PipelineContext, kind: str) -> list[Any]:

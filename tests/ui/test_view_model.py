@@ -86,7 +86,7 @@ def test_without_look_ups_there_is_no_hit_rate(database: RunDatabase, clock: Clo
     database.start_run("train")
     shown = view(database, clock)
     assert shown.cache_hit_rate is None
-    assert shown.last_loss is None
+    assert shown.last_step is None
     assert shown.steps_per_second == 0.0
 
 
@@ -96,15 +96,14 @@ def test_speed_is_taken_over_the_latest_steps(database: RunDatabase, clock: Cloc
         run.step(step, loss=1 / (step + 1), lr=1e-4, seconds=100.0 if step < 50 else 0.5)
     shown = view(database, clock)
     assert shown.steps == 100
-    assert shown.last_loss == 0.01
+    assert shown.last_step is not None and shown.last_step.loss == 0.01
     assert shown.steps_per_second == pytest.approx(2.0)
 
 
 def test_a_loss_that_is_not_a_number_is_shown_as_such(database: RunDatabase, clock: Clock) -> None:
     database.start_run("train").step(1, math.nan, 1e-4, 0.1)
-    loss = view(database, clock).last_loss
-    assert loss is not None
-    assert math.isnan(loss)
+    last = view(database, clock).last_step
+    assert last is not None and math.isnan(last.loss)
 
 
 def test_age_goes_on_and_duration_ends_with_the_run(database: RunDatabase, clock: Clock) -> None:

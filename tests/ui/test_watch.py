@@ -489,7 +489,7 @@ def test_a_place_that_the_system_refuses_is_a_problem_in_words(path: Path, datab
     database.flush()
     places = [path.with_name("x" * 300), path]
     watch = RunWatch(lambda: places.pop(0))
-    assert "cannot be reached" in watch.look().problem and "readable" in watch.latest().problem
+    assert "cannot be read" in watch.look().problem and "who may read" in watch.latest().problem
     assert watch.look().run is not None
 
 

@@ -18,7 +18,7 @@ _FEWEST_LEFT_OUT: Final = 3
 _MEMORY_RELIEF: Final = 0.03
 """The share of memory that must have become free before memory counts as no longer short."""
 _QUIET_SECONDS: Final = 1800.0
-"""An alert that comes again sooner after it was over is shown again, and not announced again."""
+"""An alert that comes again sooner after it was announced is shown, and neither announced again nor its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,18 @@ class Change:
 class AlertBook:
     """Remembers which alerts are on, so that no cause is announced twice."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._steady = steady
         self._on: dict[tuple[str, str], Alert] = {}
-        self._ended: dict[tuple[str, str], float] = {}
+        self._quiet: set[tuple[str, str]] = set()  # of those that are on, the ones that nobody was told of this time
+        self._announced: dict[tuple[str, str], float] = {}
 
     @property
     def active(self) -> tuple[Alert, ...]:
@@ -84,21 +91,27 @@ class AlertBook:
 
     def look(self, measured: Measured) -> list[Change]:
         """What has changed by this measurement, for people to be told."""
-        now = self._clock()
+        now, steady = self._clock(), self._steady()
         found = {(alert.kind, alert.cause): alert for alert in self._judge(measured, now)}
         changes = []
         for key in [key for key in self._on if key not in found]:
-            changes.append(Change(self._on.pop(key), is_over=True))
-            self._ended[key] = now
+            alert = self._on.pop(key)
+            if key in self._quiet:
+                self._quiet.discard(key)
+            else:
+                changes.append(Change(alert, is_over=True))
         for key, alert in found.items():
             known = self._on.get(key)
             if known is not None:
                 self._on[key] = replace(alert, since=known.since)
                 continue
-            ended = self._ended.get(key)
-            if ended is None or now - ended >= _QUIET_SECONDS:
-                changes.append(Change(alert, is_over=False))
             self._on[key] = alert
+            announced = self._announced.get(key)
+            if announced is None or steady - announced >= _QUIET_SECONDS:
+                changes.append(Change(alert, is_over=False))
+                self._announced[key] = steady
+            else:
+                self._quiet.add(key)
         return changes
 
     def _judge(self, measured: Measured, now: float) -> Iterator[Alert]:

@@ -1,4 +1,4 @@
-"""Logging for people (console) and for programs (JSON lines), safe from what file names and servers put into it."""
+"""Log files for programs: JSON lines, safe from what file names and servers put into them, rotated."""
 
 from __future__ import annotations
 
@@ -10,67 +10,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.logging import RichHandler
-
 from wan_fixes.errors import UserError
 from wan_fixes.health.text import mask_secrets, mask_values, plain
 
-_LOGGER_NAME: Final = "wan_fixes"
 _FILE_BYTES: Final = 10 * 1024 * 1024
 _FILES_KEPT: Final = 3
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "run"}
 
-_our_handlers: list[logging.Handler] = []
-
 logger = logging.getLogger(__name__)
-
-
-def configure_logging(
-    level: int | str = logging.INFO,
-    *,
-    console: Console | None = None,
-    json_file: str | Path | None = None,
-    run: str = "",
-) -> None:
-    """Show this package's log on `console`, and append it to `json_file`; calling again replaces what was set up.
-
-    Only the logger "wan_fixes" is touched, since a host has a logging of its own.
-
-    Parameters
-    ----------
-    level:
-        The least grave level shown on the console, a number or a name. The file takes DEBUG and up.
-    console:
-        Where people read; None for a console on the standard error stream.
-    json_file:
-        One JSON object a line, rotated at 10 MB, three old files kept. None for no file.
-    run:
-        The run's correlation id, in every line of the file: it ties together the lines of one run.
-    """
-    shutdown_logging()
-    logger = logging.getLogger(_LOGGER_NAME)
-    screen = RichHandler(
-        console=console or Console(stderr=True), show_path=False, markup=False, highlighter=None, rich_tracebacks=False
-    )
-    screen.setFormatter(_SafeFormatter())
-    screen.setLevel(level)
-    _our_handlers.append(screen)
-    if json_file is not None:
-        _our_handlers.append(json_handler(Path(json_file), run))
-    for handler in _our_handlers:
-        logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if json_file is not None else level)
-
-
-def shutdown_logging() -> None:
-    """Take away and close what `configure_logging` set up."""
-    logger = logging.getLogger(_LOGGER_NAME)
-    for handler in _our_handlers:
-        logger.removeHandler(handler)
-        handler.close()
-    _our_handlers.clear()
-    logger.setLevel(logging.NOTSET)
 
 
 def json_handler(file: Path, run: str) -> logging.Handler:
@@ -118,16 +65,6 @@ class _LogFile(logging.handlers.RotatingFileHandler):
         logger.warning("the log file %s is not written any more: %s", plain(self.baseFilename), plain(str(error)))
 
 
-class _SafeFormatter(logging.Formatter):
-    """The message as one safe line; a traceback, if there is one, below it, line by line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        lines = [plain(record.getMessage())]
-        if record.exc_info:
-            lines += map(plain, self.formatException(record.exc_info).splitlines())
-        return "\n".join(lines)
-
-
 class _JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, run, thread, process, the `extra` fields, the exception."""
 
@@ -149,4 +86,4 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = mask_secrets(self.formatException(record.exc_info))
         # JSON escapes control characters and, by default, everything that is not ASCII: bidi marks, surrogates.
-        return json.dumps(line, default=str)
+        return json.dumps(line)

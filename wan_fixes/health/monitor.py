@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import psutil
 
-from wan_fixes.errors import WanFixesError
 from wan_fixes.health.alerts import AlertBook, Change, Measured
 from wan_fixes.health.memory import MemoryStats, memory_stats
 from wan_fixes.health.metrics import Metrics, merged, total
@@ -24,9 +22,13 @@ from wan_fixes.settings import Settings
 
 LOOK_SECONDS: Final = 2.0
 _SIZES_SECONDS: Final = 30.0  # asking a cache of 100,000 entries for its size takes some milliseconds
+_PATIENCE_SECONDS: Final = 10.0
+_GRAVITY: Final = ("closed", "half_open", "open")
 _MB: Final = 1024 * 1024
 
 logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 
 class Watched(Protocol):
@@ -60,8 +62,6 @@ class RunMonitor:
 
     Parameters
     ----------
-    tell:
-        Called in the monitor's thread with each alert that begins or is over.
     memory, clock:
         Where memory and steady seconds come from.
     """
@@ -71,13 +71,11 @@ class RunMonitor:
         run: Run,
         settings: Settings,
         *,
-        tell: Callable[[Change], None] | None = None,
         memory: Callable[[], MemoryStats] = memory_stats,
         clock: Callable[[], float] = time.monotonic,
         interval_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._run = run
-        self._tell = tell
         self._memory = memory
         self._clock = clock
         self._interval = interval_seconds
@@ -105,8 +103,9 @@ class RunMonitor:
             return
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self.look()
+            self._thread.join(_PATIENCE_SECONDS)
+        if not self._thread.is_alive():  # else it waits for a drive that does not answer, and so would the last look
+            self.look()
         self._watched.clear()
 
     def watch(self, pipeline: Watched) -> None:
@@ -127,7 +126,7 @@ class RunMonitor:
         with self._look_lock:
             try:
                 self._look()
-            except (WanFixesError, OSError, sqlite3.Error, psutil.Error, RuntimeError) as error:
+            except Exception as error:  # the boundary to the run: drivers, drives and libraries are asked here
                 logger.debug("a run could not be looked at: %s", plain(error), exc_info=True)
 
     def __enter__(self) -> RunMonitor:
@@ -145,17 +144,17 @@ class RunMonitor:
     def _look(self) -> None:
         watched = list(self._watched)
         counters = merged([pipeline.metrics.snapshot() for pipeline in watched])
-        breakers = {name: state for pipeline in watched for name, state in pipeline.recovery.breaker_states().items()}
-        memory = self._memory()
+        breakers = _worst([pipeline.recovery.breaker_states() for pipeline in watched])
+        memory = _if_possible(self._memory, None)
         self._record_counters(counters)
         self._record_state("phase", self._phase)
         self._record_state("phase_since", self._phase_since)
         self._record_state("breakers", breakers)
-        self._record_sizes(watched)
+        _if_possible(lambda: self._record_sizes(watched), None)
         gauges = _gauges(counters, memory, self._steps)
         self._run.gauges(gauges)
         measured = Measured(
-            left_out=round(total(counters, "samples_skipped")),
+            left_out=round(total(counters, "samples_left_out")),
             known=round(total(counters, "samples_known")),
             memory=memory,
             idle_seconds=self._idle_seconds(counters),
@@ -181,8 +180,6 @@ class RunMonitor:
         else:
             logger.warning("%s (%s)", plain(alert.message), plain(alert.fix))
             self._run.event("alert", alert.message, alert=alert.kind, cause=alert.cause, fix=alert.fix)
-        if self._tell is not None:
-            self._tell(change)
 
     def _record_counters(self, counters: Mapping[str, float]) -> None:
         """Those that have changed: there are dozens, and most stand still."""
@@ -207,20 +204,41 @@ class RunMonitor:
             self._record_state("caches", found)
 
 
-def _gauges(counters: Mapping[str, float], memory: MemoryStats, steps: int) -> dict[str, float]:
+def _if_possible(measure: Callable[[], Value], otherwise: Value) -> Value:
+    """What cannot be measured on this machine, or right now, must not cost the rest."""
+    try:
+        return measure()
+    except Exception as error:
+        logger.debug("something could not be measured: %s", plain(error), exc_info=True)
+        return otherwise
+
+
+def _worst(pipelines: list[dict[str, str]]) -> dict[str, str]:
+    """The state of each module's breaker; where two pipelines have a module of one name, the graver one."""
+    found: dict[str, str] = {}
+    for states in pipelines:
+        for module, state in states.items():
+            found[module] = max(found.get(module, "closed"), state, key=_GRAVITY.index)
+    return found
+
+
+def _gauges(counters: Mapping[str, float], memory: MemoryStats | None, steps: int) -> dict[str, float]:
     values = {
-        "memory_mb": memory.current_usage_mb,
-        "peak_memory_mb": memory.peak_usage_mb,
-        "available_mb": memory.available_mb,
-        "swap_mb": memory.swap_usage_mb,
         "steps": steps,
         "entries_made": total(counters, "cache_written"),
         "entries_read": total(counters, "ValidatedDiskCache.calls"),
-        "samples_left_out": total(counters, "samples_skipped"),
+        "samples_left_out": total(counters, "samples_left_out"),
     }
-    if memory.gpu_usage_mb is not None:
-        values["gpu_memory_mb"] = memory.gpu_usage_mb
-    return {name: round(value, 1) for name, value in values.items()} | _disk_traffic()
+    if memory is not None:
+        values |= {
+            "memory_mb": memory.current_usage_mb,
+            "peak_memory_mb": memory.peak_usage_mb,
+            "available_mb": memory.available_mb,
+            "swap_mb": memory.swap_usage_mb,
+        }
+        if memory.gpu_usage_mb is not None:
+            values["gpu_memory_mb"] = memory.gpu_usage_mb
+    return {name: round(value, 1) for name, value in values.items()} | _if_possible(_disk_traffic, {})
 
 
 def _disk_traffic() -> dict[str, float]:

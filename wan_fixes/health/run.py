@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.health.run_records import GaugeRecord, RunStatus, SampleStatus, StepRecord
 from wan_fixes.health.run_writer import Row
-from wan_fixes.health.taxonomy import FailureRecord
 from wan_fixes.health.text import mask_secrets, mask_values
 from wan_fixes.health.thinning import ThinningHistory
 
@@ -21,10 +20,13 @@ if TYPE_CHECKING:
 
 VALID: Final = "samples_valid"
 """The counter of samples that are usable: they have no rows of their own, since there may be 100,000."""
+WARNED: Final = "samples_warned"
+"""The counter of samples with a warning: of those with rows and of those beyond `KEPT_WARNINGS`."""
 
 KEPT_STEPS: Final = 512
 KEPT_GAUGES: Final = 512
 KEPT_EVENTS: Final = 10_000
+KEPT_WARNINGS: Final = 5_000
 _EVENTS_BETWEEN_PRUNINGS: Final = 500
 _LONGEST_TEXT: Final = 4000  # characters of one message or reason
 _NO_REASON: Final = "?"  # what tells apart warnings must not be empty, as that of a verdict is
@@ -37,6 +39,7 @@ _INSERT_SAMPLE: Final = (
     "kind = excluded.kind, time = excluded.time"
 )
 _PUT_COUNTER: Final = "INSERT OR REPLACE INTO counters (run_id, name, value) VALUES (?, ?, ?)"
+_PUT_STATE: Final = "INSERT OR REPLACE INTO states (run_id, name, value) VALUES (?, ?, ?)"
 _PUT_STEP: Final = (
     "INSERT OR REPLACE INTO steps (run_id, at, step, time, loss, lr, seconds, count, finite) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -54,16 +57,23 @@ class Run:
     In a `with` it finishes by itself: "finished", "interrupted" after Ctrl-C, "failed" after any other exception.
     """
 
-    def __init__(self, run_id: int, database: RunDatabase, first_row: Row) -> None:
+    def __init__(self, run_id: int, database: RunDatabase, first_row: Row, born: tuple[float, int, str]) -> None:
         self.id = run_id
+        self.born = born
+        """When it began, and in which process of which machine: what tells it from another run of this number."""
+        self.is_lost = False
+        """Whether the database is no longer the one that it began in: nothing is recorded any more."""
         self._database = database
         self._first_row = first_row
         self._lock = threading.Lock()
         # Digests and not paths: of 100,000 samples they take some 10 MB.
         self._valid: set[bytes] = set()
         self._left_out: set[bytes] = set()
-        self._valid_changed = False
-        self._events = 0
+        self._warned: set[bytes] = set()
+        self._counts_changed = False
+        self._warnings = self._events = 0
+        self._counters: dict[str, float] = {}
+        self._states: dict[str, str] = {}
         self._steps = ThinningHistory[StepRecord](KEPT_STEPS, StepRecord.followed_by)
         self._gauges = ThinningHistory[GaugeRecord](KEPT_GAUGES, lambda _, later: later)
 
@@ -79,18 +89,32 @@ class Run:
     def sample(
         self, path: str, status: SampleStatus, module: str = "", reason: str = "", fix: str = "", kind: str = ""
     ) -> None:
-        """Record the verdict on a sample, in place of an earlier one, or one more warning beside it."""
+        """Record the verdict on a sample, in place of an earlier one, or one more warning beside it.
+
+        Of the warnings of a run the first 5,000 have records; the samples that have one are all counted.
+        """
         place = _text(path)
-        warning = (_text(reason) or _NO_REASON) if status == "warning" else ""
-        row = (place, warning, *map(_text, (status, module, reason, fix, kind)))
         with self._lock:
-            if status != "warning":
-                self._note_verdict(place, is_valid=status == "valid")
-            if status != "valid":
-                self._put(_INSERT_SAMPLE, *row, self._now())
+            if status == "warning":
+                is_kept = self._note_warning(place)
+            else:
+                is_kept = status != "valid"
+                self._note_verdict(place, is_valid=not is_kept)
+            if is_kept:
+                warning = (_text(reason) or _NO_REASON) if status == "warning" else ""
+                texts = map(_text, (status, module, reason, fix, kind))
+                self._put(_INSERT_SAMPLE, place, warning, *texts, self._now())
+
+    def _note_warning(self, place: str) -> bool:
+        """Whether one more has a record."""
+        before = len(self._warned)
+        self._warned.add(_digest(place))
+        self._counts_changed |= len(self._warned) != before
+        self._warnings += 1
+        return self._warnings <= KEPT_WARNINGS
 
     def _note_verdict(self, place: str, *, is_valid: bool) -> None:
-        digest = hashlib.blake2b(place.encode("utf-8"), digest_size=8).digest()
+        digest = _digest(place)
         before = len(self._valid)
         if is_valid:
             self._valid.add(digest)
@@ -100,27 +124,28 @@ class Run:
         else:
             self._valid.discard(digest)
             self._left_out.add(digest)
-        self._valid_changed |= len(self._valid) != before
-
-    def failure(self, record: FailureRecord, status: SampleStatus = "failed") -> None:
-        """Record a failure as `ErrorRecoveryManager.record` returned it."""
-        self.sample(record.item, status, record.module, record.cause, record.fix, record.kind)
+        self._counts_changed |= len(self._valid) != before
 
     def counters(self, values: Mapping[str, float]) -> None:
-        """Set counters to their values of now, for example from `Metrics.snapshot`."""
-        for name, value in values.items():
-            self._put(_PUT_COUNTER, _text(name), float(value))
+        """Set counters to their values of now, for example from `Metrics.snapshot`; what is no number is left out."""
+        with self._lock:
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    continue
+                self._counters[_text(name)] = float(value)
+                self._put(_PUT_COUNTER, _text(name), float(value))
 
     def gauges(self, values: Mapping[str, float]) -> None:
         """Record what was measured at this moment; in a long run the points in time become sparser."""
         with self._lock:
             are_all_new = self._gauges.add(GaugeRecord(self._now(), dict(values)))
-            for row in self._gauge_rows(None if are_all_new else len(self._gauges.points) - 1):
-                self._database._put(*row)
+            self._put_rows(self._gauge_rows(None if are_all_new else len(self._gauges.points) - 1))
 
     def state(self, name: str, value: Any) -> None:
         """Set what `name` is like now, as JSON: the pipeline's modules, the breakers, …"""
-        self._put("INSERT OR REPLACE INTO states (run_id, name, value) VALUES (?, ?, ?)", _text(name), _json(value))
+        with self._lock:
+            self._states[_text(name)] = _json(value)
+            self._put(_PUT_STATE, _text(name), self._states[_text(name)])
 
     def step(self, global_step: int, loss: float, lr: float, seconds: float) -> None:
         """Record an optimizer step that took `seconds`; in a long run neighbouring steps are put together."""
@@ -128,8 +153,7 @@ class Run:
         step = StepRecord(int(global_step), self._now(), loss, float(lr), float(seconds), 1, int(math.isfinite(loss)))
         with self._lock:
             are_all_new = self._steps.add(step)
-            for row in self._step_rows(None if are_all_new else len(self._steps.points) - 1):
-                self._database._put(*row)
+            self._put_rows(self._step_rows(None if are_all_new else len(self._steps.points) - 1))
 
     def finish(self, status: RunStatus = "finished") -> None:
         """End the run ("finished", "interrupted", "failed") and write everything. Only the first call counts."""
@@ -142,16 +166,26 @@ class Run:
     def take_changes(self) -> list[Row]:
         """What has changed too often to be put down each time: 100,000 samples are valid within a moment."""
         with self._lock:
-            has_changed, self._valid_changed = self._valid_changed, False
-            return [self._valid_row()] if has_changed else []
+            has_changed, self._counts_changed = self._counts_changed, False
+            return self._count_rows() if has_changed else []
 
-    def _valid_row(self) -> Row:
-        return _PUT_COUNTER, (self.id, VALID, len(self._valid))
+    def _count_rows(self) -> list[Row]:
+        counts = {VALID: len(self._valid), WARNED: len(self._warned)}
+        return [(_PUT_COUNTER, (self.id, name, count)) for name, count in counts.items()]
 
     def rows_anew(self) -> list[Row]:
         """What a database made anew in the middle of the run must hold, as far as it is still known."""
         with self._lock:
-            return [self._first_row, self._valid_row(), *self._step_rows(None), *self._gauge_rows(None)]
+            counters = [(_PUT_COUNTER, (self.id, name, value)) for name, value in self._counters.items()]
+            states = [(_PUT_STATE, (self.id, name, value)) for name, value in self._states.items()]
+            return [
+                self._first_row,
+                *self._count_rows(),
+                *counters,
+                *states,
+                *self._step_rows(None),
+                *self._gauge_rows(None),
+            ]
 
     def __enter__(self) -> Run:
         return self
@@ -180,7 +214,12 @@ class Run:
         return _rows("gauges", self.id, len(self._gauges.points), at, row)
 
     def _put(self, statement: str, *parameters: Any) -> None:
-        self._database._put(statement, (self.id, *parameters))
+        self._put_rows([(statement, (self.id, *parameters))])
+
+    def _put_rows(self, rows: list[Row]) -> None:
+        if not self.is_lost:
+            for row in rows:
+                self._database._put(*row)
 
     def _now(self) -> float:
         return self._database._clock()
@@ -195,9 +234,15 @@ def _rows(table: str, run_id: int, count: int, at: int | None, row: Callable[[in
 
 def _text(value: object) -> str:
     """Text that SQLite can hold: bounded, secrets masked, with file names that are no UTF-8 spelled out."""
+    if not value:
+        return ""
     text = mask_secrets(str(value)[:_LONGEST_READ])[:_LONGEST_TEXT]
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _json(value: Any) -> str:
-    return json.dumps(mask_values(value), default=str)
+    return json.dumps(mask_values(value))
+
+
+def _digest(place: str) -> bytes:
+    return hashlib.blake2b(place.encode("utf-8"), digest_size=8).digest()

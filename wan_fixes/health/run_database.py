@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -16,11 +17,14 @@ from wan_fixes.health.run_reader import RunReader
 from wan_fixes.health.run_records import RunStatus
 from wan_fixes.health.run_schema import TABLES_OF_RUNS
 from wan_fixes.health.run_writer import BatchedWriter, Row
+from wan_fixes.health.text import plain
 
 HEARTBEAT_SECONDS: Final = 5.0
 KEPT_RUNS: Final = 50
 KEPT_DAYS: Final = 90.0
 _DAY: Final = 86_400.0
+
+logger = logging.getLogger(__name__)
 
 _INSERT_RUN = (
     "INSERT OR REPLACE INTO runs (id, kind, config, status, started, last_seen, pid, process_started, host) "
@@ -74,7 +78,7 @@ class RunDatabase(RunReader):
                 reason=str(error),
                 fix="check that the disk has space and that no other program holds the file",
             ) from error
-        run = Run(run_id, self, (_INSERT_RUN, (run_id, *facts)))
+        run = Run(run_id, self, (_INSERT_RUN, (run_id, *facts)), born=(now, process.pid, facts[-1]))
         with self._open_runs_lock:
             self._open_runs[run_id] = run
         self._prune(run_id, now)
@@ -120,15 +124,29 @@ class RunDatabase(RunReader):
         """What each round writes besides what was put: counts that have changed, and now and then a heartbeat."""
         runs, now = self._running(), self._clock()
         rows = [row for run in runs for row in run.take_changes()]
-        if now - self._last_beat >= HEARTBEAT_SECONDS:
+        if not 0 <= now - self._last_beat < HEARTBEAT_SECONDS:  # also where the clock was set back
             self._last_beat = now
             rows += [("UPDATE runs SET last_seen = ? WHERE id = ?", (now, run.id)) for run in runs]
         return rows
 
-    def _rows_of_open_runs(self) -> list[Row]:
+    def _rows_of_open_runs(self, connection: sqlite3.Connection) -> list[Row] | None:
+        """What a database must hold that may be another by now; None where a run of others has a number of ours."""
         runs = self._running()
-        return [row for run in runs for row in run.rows_anew()]
+        lost = [run for run in runs if not _is_ours_or_free(connection, run)]
+        if not lost:
+            return [row for run in runs for row in run.rows_anew()]
+        with self._open_runs_lock:
+            for run in lost:
+                self._open_runs.pop(run.id, None)
+                run.is_lost = True
+        logger.warning("%s: another process began it anew: the record of this run ends here", plain(self.path))
+        return None
 
     def _running(self) -> list[Run]:
         with self._open_runs_lock:
             return list(self._open_runs.values())
+
+
+def _is_ours_or_free(connection: sqlite3.Connection, run: Run) -> bool:
+    row = connection.execute("SELECT started, pid, host FROM runs WHERE id = ?", (run.id,)).fetchone()
+    return row is None or row == run.born

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+SILENT_SECONDS: Final = 60.0
+"""A run whose process has written nothing for so long is silent: it writes every few seconds, whatever it does."""
 
 RunStatus = Literal["running", "finished", "interrupted", "failed"]
 SampleStatus = Literal["valid", "skipped", "failed", "warning"]

@@ -54,6 +54,8 @@ TABLES_OF_RUNS: Final = tuple(name for name in _TABLES if name != "runs")
 _FROM_VERSION_1: Final = (
     "INSERT OR REPLACE INTO counters (run_id, name, value) "
     "SELECT run_id, 'samples_valid', COUNT(*) FROM samples WHERE status = 'valid' GROUP BY run_id",
+    "INSERT OR REPLACE INTO counters (run_id, name, value) "
+    "SELECT run_id, 'samples_warned', COUNT(DISTINCT path) FROM samples WHERE status = 'warning' GROUP BY run_id",
     "DELETE FROM samples WHERE status = 'valid'",
     "ALTER TABLE steps RENAME TO old_steps",
     "DROP TABLE module_times",
@@ -101,13 +103,19 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         raise _unusable(path, error) from error
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection:
+def open_for_reading(path: Path, *, is_local: bool = False) -> sqlite3.Connection:
     """Open the database at `path` for reading only, also in a folder that cannot be written to.
 
-    Raises `UserError` when there is none, or it cannot be read.
+    Raises `UserError` when there is none, or it cannot be read. With `is_local` it is known that the folder is on a
+    local disk: finding that out takes as long as reading a little.
     """
-    require_local_file_system(path.parent, _WHAT)
-    if not path.is_file():
+    if not is_local:
+        require_local_file_system(path.parent, _WHAT)
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise _unreadable(path, error, "check the drive, and who may read the folder") from error
+    if not is_there:
         raise UserError(NO_DATABASE, path=path, reason="nothing has been run there", fix="start a run first")
     if not path.with_name(path.name + "-shm").exists():
         # Nobody has it open: SQLite would make its log and the log's index anew, and reading must not write a byte.
@@ -268,10 +276,7 @@ def _unusable(path: Path, error: Exception) -> UserError:
     )
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{_WHAT} cannot be read",
-        path=path,
-        reason=str(error),
-        fix="the next run sets a damaged file aside and begins a fresh one",
-    )
+def _unreadable(
+    path: Path, error: Exception, fix: str = "the next run sets a damaged file aside and begins a fresh one"
+) -> UserError:
+    return UserError(f"{_WHAT} cannot be read", path=path, reason=str(error), fix=fix)

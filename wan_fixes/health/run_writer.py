@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from wan_fixes.errors import UserError
-from wan_fixes.health.run_schema import is_damage, open_for_writing, set_aside
+from wan_fixes.health.run_schema import DatabaseFailure, is_damage, open_for_writing, set_aside
 from wan_fixes.health.text import plain
 
 INTERVAL_SECONDS = 1.0
@@ -37,21 +37,26 @@ class BatchedWriter:
     before_write:
         Called in the writer's thread before each round; returns rows to write first.
     after_restart:
-        Called when a fresh database has taken the place of the old one; returns the rows that it must hold.
+        Called with the connection when the database had to be opened anew, and may be another; returns the rows that it
+        must hold, or None where nothing that waits belongs into it.
     """
 
     def __init__(
-        self, path: Path, before_write: Callable[[], list[Row]], after_restart: Callable[[], list[Row]]
+        self,
+        path: Path,
+        before_write: Callable[[], list[Row]],
+        after_restart: Callable[[sqlite3.Connection], list[Row] | None],
     ) -> None:
         self._path = path
         self._before_write = before_write
         self._after_restart = after_restart
-        self._connection = open_for_writing(path)
+        self._connection: sqlite3.Connection | None = open_for_writing(path)
+        self._file = _file_at(path)
         self._connection_lock = threading.Lock()
         self._waiting: deque[Row] = deque()
         self._changed = threading.Condition()
         self._asked = self._answered = 0  # numbers of flushes
-        self._closing = False
+        self._closing = self._failed = False
         self._pid = os.getpid()
         self._complained: set[str] = set()
         self._thread = threading.Thread(target=self._work, name="wan-run-database", daemon=True)
@@ -75,14 +80,13 @@ class BatchedWriter:
     def insert_now(self, statement: str, parameters: Sequence[Any]) -> int:
         """Execute `statement` at once and return the new row's id. Raises `sqlite3.Error`."""
         with self._connection_lock:
-            self._restart_if_deleted()
             try:
-                row_id = self._connection.execute(statement, parameters).lastrowid
+                row_id = self._usable().execute(statement, parameters).lastrowid
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
                     raise
-                self._restart_beside_the_damaged(error)
-                row_id = self._connection.execute(statement, parameters).lastrowid
+                self._set_aside(error)
+                row_id = self._usable().execute(statement, parameters).lastrowid
         return row_id or 0
 
     def flush(self) -> None:
@@ -109,7 +113,7 @@ class BatchedWriter:
         if self._waiting:
             logger.warning("%d records could not be written to %s", len(self._waiting), plain(self._path))
         with self._connection_lock:
-            self._connection.close()
+            self._disconnect()
 
     def _work(self) -> None:
         last = False
@@ -123,13 +127,16 @@ class BatchedWriter:
             rows = [*self._before_write(), *rows]
             written = self._write(rows)
             with self._changed:
+                self._failed = not written
                 if not written:
                     self._waiting.extendleft(reversed(rows))
                 self._answered = asked
                 self._changed.notify_all()
 
     def _is_due(self) -> bool:
-        return self._closing or self._asked > self._answered or len(self._waiting) >= _EARLY_WRITE_ROWS
+        # What could not be written a moment ago is tried again only after the interval, however much it is.
+        has_many = len(self._waiting) >= _EARLY_WRITE_ROWS and not self._failed
+        return self._closing or self._asked > self._answered or has_many
 
     def _write(self, rows: list[Row]) -> bool:
         """Whether `rows` are written, or can never be."""
@@ -137,53 +144,84 @@ class BatchedWriter:
             return True
         with self._connection_lock:
             try:
-                self._restart_if_deleted()
                 try:
-                    self._write_transaction(rows)
-                except sqlite3.DatabaseError as error:
+                    self._write_transaction(self._usable(), rows)
+                except DatabaseFailure as error:
                     if not is_damage(error):
                         raise
-                    self._restart_beside_the_damaged(error)
-                    self._write_transaction(rows)
-            except (sqlite3.Error, UserError, OSError) as error:
+                    self._set_aside(error)
+                    self._write_transaction(self._usable(), rows)
+            except _NotOurs:
+                return True
+            except (*DatabaseFailure, UserError, OSError) as error:
                 self._complain(str(error), f"records cannot be written to {self._path} and wait: {error}")
                 return False
         self._complained.clear()
         return True
 
-    def _write_transaction(self, rows: list[Row]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def _write_transaction(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
         try:
             for statement, parameters in rows:
                 try:
-                    self._connection.execute(statement, parameters)
+                    connection.execute(statement, parameters)
+                except UnicodeDecodeError:
+                    raise
                 except (OverflowError, ValueError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
                     # One value that SQLite cannot hold must not keep all the others waiting.
                     self._complain("value", f"a record cannot be stored and is left out: {error}: {parameters!r}")
-            self._connection.execute("COMMIT")
+            connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
 
-    def _restart_if_deleted(self) -> None:
-        if not self._path.exists():
-            logger.warning("the run database %s was deleted; a fresh one is begun", plain(self._path))
-            self._connection.close()
-            self._restart()
+    def _usable(self) -> sqlite3.Connection:
+        """The connection, opened anew where the file is gone or is another one by now, or could not be opened before.
 
-    def _restart_beside_the_damaged(self, error: sqlite3.Error) -> None:
-        self._connection.close()
+        Raises `_NotOurs` where nothing that waits belongs into what is there.
+        """
+        if self._connection is not None and _file_at(self._path) != self._file:
+            self._disconnect()
+        if self._connection is None:
+            connection = open_for_writing(self._path)
+            try:
+                rows = self._after_restart(connection)
+                self._write_transaction(connection, rows or [])
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._file = connection, _file_at(self._path)
+            logger.warning("the run database %s was deleted, replaced or away; recording goes on", plain(self._path))
+            if rows is None:
+                raise _NotOurs
+        return self._connection
+
+    def _set_aside(self, error: Exception) -> None:
+        self._disconnect()
         # Always, even if a new look should find nothing wrong: what SQLite has called damaged may fail again.
         set_aside(self._path, str(error))
-        self._restart()
 
-    def _restart(self) -> None:
-        self._connection = open_for_writing(self._path)
-        self._write_transaction(self._after_restart())
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _complain(self, about: str, message: str) -> None:
         """Log once, until writing works again: not every second."""
         if about not in self._complained:
             self._complained.add(about)
             logger.warning("%s", plain(message))
+
+
+class _NotOurs(Exception):
+    """Another process has begun the database anew, and a run of its own has the number of ours."""
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file there is, whatever its name; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino

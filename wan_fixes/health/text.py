@@ -110,19 +110,26 @@ def mask_secrets(text: str) -> str:
 
 
 def mask_values(value: Any) -> Any:
-    """A copy of JSON-like `value` with secrets masked, in texts and under names such as "api_key" or "hf_token"."""
-    if isinstance(value, str):
-        return mask_secrets(value)
+    """A copy of `value` as JSON types with secrets masked, in texts and under names such as "api_key" or "hf_token".
+
+    What is no JSON type is taken as the text that it is shown as.
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
     if isinstance(value, Mapping):
-        return {str(name): MASK if _is_secret(str(name), item) else mask_values(item) for name, item in value.items()}
+        return {
+            mask_secrets(str(name)): MASK if _is_secret(str(name), item) else mask_values(item)
+            for name, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [mask_values(item) for item in value]
-    return value
+    return mask_secrets(str(value))
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    is_text = isinstance(value, str) and bool(value)
-    return is_text and bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.search(name)
+    if value is None or isinstance(value, (bool, int, float, Mapping, list, tuple)) or not str(value):
+        return False  # a container's own names say what in it is secret
+    return bool(_SECRET_NAME.search(name)) and not _NO_SECRET_NAME.search(name)
 
 
 def _escape(character: str) -> str:

@@ -15,11 +15,14 @@ import xxhash
 
 from wan_fixes.errors import SampleError
 from wan_fixes.health import ErrorRecoveryManager, Metrics, Run, plain
+from wan_fixes.health.diagnosis import failure_kind
+from wan_fixes.health.run_records import SampleStatus
 from wan_fixes.media import MediaReader, VideoMetadata, is_decoder_available
 from wan_fixes.pipeline.media_reader import reader_for
 from wan_fixes.pipeline.one_pass import Pair, Upcoming
 from wan_fixes.pipeline.probe_memory import ProbeMemory
 from wan_fixes.pipeline.roster import SampleRoster
+from wan_fixes.pipeline.upstream import collector, path_listed
 from wan_fixes.settings import Settings
 from wan_fixes.store import ContentIds, Quarantine
 
@@ -59,6 +62,7 @@ class PipelineContext:
     _stores: dict[Path, SampleStore] = field(default_factory=dict)
     _upcoming: dict[str, Upcoming] = field(default_factory=dict)
     _warned: set[tuple[str, str]] = field(default_factory=set)
+    _left_out: dict[str, SampleStatus] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @classmethod
@@ -188,6 +192,7 @@ class PipelineContext:
     def open_epoch(self, epoch: int) -> None:
         """Called by each sink when it starts an epoch: dropped samples leave, what failed often is adapted to."""
         if self.roster.open_epoch(epoch):
+            self._let_in_again()
             for change in self.recovery.reconfigure_pipeline(self.recovery.failure_patterns()):
                 self.event("reconfigured", change)
 
@@ -212,12 +217,44 @@ class PipelineContext:
             self._quarantine(error.path, error, module)
         self.metrics.count("samples_skipped", module=module)
         logger.warning("skipped %s", plain(str(error)))
+        path = sample or error.path or f"sample {index}"
+        status: SampleStatus = "failed" if error.context.get("failed") else "skipped"
+        if error.context.get("this_epoch_only"):  # it comes back with the next epoch: that is no verdict on it
+            status = "warning"
+        self._note_left_out(path, status)
         if self.run is not None:
             reason = _reason(error)
             if sample is not None and error.path not in (None, sample):
                 reason = f"{Path(str(error.path)).name}: {reason}"
-            path = sample or error.path or f"sample {index}"
-            self.run.sample(path, "skipped", module=module, reason=reason, fix=error.fix, kind=type(error).__name__)
+            if status == "warning":
+                reason = f"left out of one epoch: {reason}"
+            self.run.sample(path, status, module=module, reason=reason, fix=error.fix, kind=failure_kind(error))
+
+    def usable_files(self, modules: list[Any]) -> list[str]:
+        """The files of the collected samples that take part in the present epoch, each once."""
+        nearest = collector(modules, len(modules))
+        if nearest is None:
+            return []
+        places = (index for index in range(nearest.length()) if not self.roster.is_dropped(index))
+        return list(dict.fromkeys(str(path_listed(nearest, index)) for index in places))
+
+    def left_out_counts(self) -> dict[str, int]:
+        """How many files are "skipped" and "failed" by now."""
+        with self._lock:
+            counts = Counter(self._left_out.values())
+        return {"skipped": counts["skipped"], "failed": counts["failed"]}
+
+    def _note_left_out(self, path: str, status: SampleStatus) -> None:
+        """Count files and not samples: of one that is damaged all chunks are left out, each by itself."""
+        with self._lock:
+            if status != "warning" or path not in self._left_out:
+                self._left_out[path] = status
+            self.metrics.set("samples_left_out", len(self._left_out))
+
+    def _let_in_again(self) -> None:
+        with self._lock:
+            self._left_out = {path: status for path, status in self._left_out.items() if status != "warning"}
+            self.metrics.set("samples_left_out", len(self._left_out))
 
     def _limited(self, content: str) -> str:
         """What a file is called in quarantine that hit a limit: with higher limits it is tried again."""

@@ -434,6 +434,7 @@ class ValidatedDiskCache(DiskCache):
             reason=f"'{name}' failed: {type(error).__name__}: {error}",
             fix="check the clip, or take it out of the folder" if ours is SampleError else "see the reason",
             module=type(self).__name__,
+            context={"failed": True},
         )
 
     def _refuse_empty_epoch(self) -> None:

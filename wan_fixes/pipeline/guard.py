@@ -223,7 +223,9 @@ class EnhancedSafePipelineModule(PipelineModule):
         self._count_failure(error or SampleError(said, module=self.module_name), name or "", index)
         fallback = self._fallback(name, expected)
         if fallback is None:
-            raise self._sample_error(name, index, said) from error
+            failed = self._sample_error(name, index, said)
+            failed.context["failed"] = True
+            raise failed from error
         reason = f"{self.module_name}: {said}; {fallback!r} is used instead"
         self.context.warn(self._sample(index), reason, module=self.module_name)
         return fallback

@@ -17,11 +17,13 @@ from wan_fixes.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def preflight_or_refuse(config: Mapping[str, Any], say: Callable[[str], None]) -> list[ConfigFinding]:
+def preflight_or_refuse(
+    config: Mapping[str, Any], say: Callable[[str], None], *, tells_warnings: bool = True
+) -> list[ConfigFinding]:
     """Check a configuration as `TrainConfig.to_dict()` gives it; relative paths are those of the working folder.
 
-    Warnings are logged and returned. `say` shows a line in OneTrainer's window. With the plugin or
-    `check_configuration` switched off nothing is looked at; nor does a fault of a check stop a training.
+    Warnings are returned, and logged unless another process does so. `say` shows a line in OneTrainer's window. With
+    the plugin or `check_configuration` switched off nothing is looked at; nor does a fault of a check stop a training.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def preflight_or_refuse(config: Mapping[str, Any], say: Callable[[str], None]) -
     except Exception:
         logger.exception("the configuration could not be checked, and OneTrainer goes on")
         return []
-    for warning in warnings_in(found):
+    for warning in warnings_in(found) if tells_warnings else []:
         logger.warning("%s", plain(str(warning)))
     refused = refusal(found)
     if refused is not None:

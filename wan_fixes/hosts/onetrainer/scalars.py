@@ -60,7 +60,7 @@ class Scalars:
 
     def _values(self, look: Look, before: Look | None) -> Iterator[tuple[str, float]]:
         counters, gauges = look.counters, look.gauges
-        yield "samples/left_out", total(counters, "samples_skipped")
+        yield "samples/left_out", total(counters, "samples_left_out")
         hits, misses = total(counters, "cache_hits"), total(counters, "cache_misses")
         if hits + misses:
             yield "cache/hit_rate", hits / (hits + misses)

@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from wan_fixes.errors import WanFixesError
@@ -15,7 +16,6 @@ from wan_fixes.health.run_log import RunLog
 from wan_fixes.hosts.onetrainer.patching import shielded
 from wan_fixes.hosts.onetrainer.scalars import Scalars
 from wan_fixes.pipeline import PipelineContext
-from wan_fixes.pipeline.upstream import is_collector, unwrap
 from wan_fixes.plugins import call_hooks, get_plugin_manager
 from wan_fixes.settings import Settings
 
@@ -58,6 +58,9 @@ class Training:
         self._log = RunLog(config.workspace_dir if recorded and settings.log_file else None)
         if recorded:
             self._open_run(str(config.workspace_dir))
+            # Called in reverse order, and the database has just registered its own: the run ends before it is closed.
+            atexit.unregister(close_current)
+            atexit.register(close_current)
             self.emit("run_started", workspace=str(config.workspace_dir), config=self.config)
 
     def _open_run(self, workspace: str) -> None:
@@ -68,7 +71,7 @@ class Training:
             self.database = RunDatabase(path, kept_days=self.settings.keep_runs_days)
             self.run = self.database.start_run("train", self.config | {"correlation_id": self._log.correlation_id})
             self.monitor = RunMonitor(self.run, self.settings).start()
-        except (WanFixesError, OSError) as error:  # training without a record is better than none
+        except (WanFixesError, OSError, RuntimeError) as error:  # training without a record is better than none
             logger.warning("this training is not recorded: %s", plain(str(error)))
 
     def new_context(self, cache_dir: str, *, fills_cache: bool = True) -> PipelineContext:
@@ -102,6 +105,7 @@ class Training:
         if status != self._status and not self._ended:
             self._status = status
             self.note("status", status)
+            self._last_step_at = time.monotonic()  # what went on before is no part of the next step
             if self.monitor is not None:
                 self.monitor.enter(status, should_move=bool(_MOVING.search(status)))
 
@@ -134,17 +138,11 @@ class Training:
             Which data set it is, for people: "training" or "validation".
         """
         values = context.metrics.snapshot()
-        # Not the roster's: what is found broken while folders are read never gets a place in it.
-        counts = {"valid": 0, "skipped": round(total(values, "samples_skipped")), "failed": 0}
-        for collector in (unwrap(module) for module in dataset.loading_pipeline.modules if is_collector(module)):
-            for index in range(collector.length()):
-                if not context.roster.is_dropped(index):
-                    counts["valid"] += 1
-                    if self.run is not None:
-                        self.run.sample(collector.get_item(0, index)[collector.path_out_name], "valid")
-            break
-        if self.run is not None and self.database is not None:
-            counts["failed"] = self.database.sample_counts(self.run.id)["failed"]
+        valid = context.usable_files(dataset.loading_pipeline.modules)
+        if self.run is not None:
+            for path in valid:
+                self.run.sample(path, "valid")
+        counts = {"valid": len(valid), **context.left_out_counts()}
         hits, misses = round(total(values, "cache_hits")), round(total(values, "cache_misses"))
         message = (
             f"{what} data: {counts['valid']} samples are valid, {counts['skipped']} skipped, {counts['failed']} failed"
@@ -182,13 +180,14 @@ class Training:
 
     def close(self) -> None:
         """Close every file of ours. The pipelines are not used afterwards."""
-        for context in self._contexts:
-            context.close()
-        self._contexts.clear()
-        if self.database is not None:
-            self.database.close()
-            self.database = None
-        self._log.close()
+        contexts, self._contexts = self._contexts, []
+        database, self.database = self.database, None
+        with ExitStack() as closing:  # all of them, whatever one raises: Windows keeps what is open from being deleted
+            closing.callback(self._log.close)
+            if database is not None:
+                closing.callback(database.close)
+            for context in contexts:
+                closing.callback(context.close)
 
 
 def current() -> Training | None:
@@ -227,6 +226,3 @@ def plain_config(config: Any) -> dict[str, Any]:
     """OneTrainer's configuration as plain JSON types, without its secrets."""
     values: dict[str, Any] = config.to_dict()
     return {name: value for name, value in values.items() if name not in ("secrets", "cloud")}
-
-
-atexit.register(close_current)

@@ -83,6 +83,7 @@ def _build(host: HostRun, began: float) -> BuildResult:
     data = TrainingData(host, model, Placement(model, pick_device(preset)), Progress())
     epochs = epochs_until_all_variations(preset)
     host.emit("caching_started", latent_caching=True)
+    host.monitor.enter("caching", should_move=True)
     try:
         for _ in range(epochs):
             data.open_epoch()

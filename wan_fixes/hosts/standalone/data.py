@@ -87,11 +87,10 @@ class TrainingData:
         collector = next(unwrap(m) for m in self._dataset.loading_pipeline.modules if is_collector(m))
         digest = xxhash.xxh3_128()
         for index in range(collector.length()):
-            if context.roster.is_dropped(index):
-                continue
-            path = collector.get_item(0, index)[collector.path_out_name]
+            if not context.roster.is_dropped(index):
+                digest.update(_content(context, collector.get_item(0, index)[collector.path_out_name]).encode())
+        for path in context.usable_files(self._dataset.loading_pipeline.modules):
             run.sample(path, "valid")
-            digest.update(_content(context, path).encode())
         self.digest = digest.hexdigest()
         counts = self._host.database.sample_counts(run.id)
         return {status: counts[status] for status in ("valid", "skipped", "failed")}

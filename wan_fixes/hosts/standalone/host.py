@@ -113,7 +113,10 @@ def open_run(
             interrupted = isinstance(error, KeyboardInterrupt)
             reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
             host.run.event("run_interrupted" if interrupted else "run_failed", reason)
-            host.emit("run_failed", reason=reason, interrupted=interrupted)
+            try:
+                host.emit("run_failed", reason=reason, interrupted=interrupted)
+            except Exception:  # what ended the run must not be hidden by who was told of it
+                logger.exception("a plugin or listener failed when it was told that the run had failed")
             raise
         finally:
             monitor.close()

@@ -238,6 +238,7 @@ class _Trainer:
                 self._save_checkpoint()
                 raise
         self.data.place_for_training()
+        self.last_step_at = time.monotonic()
 
     def _train_batch(self, batch: dict[str, Any]) -> None:
         """Add the gradient of one batch. One of placeholders alone adds nothing, nor does one without a finite loss."""
@@ -278,11 +279,17 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.losses_since_update.clear()
         self.at_last_update = replace(progress)
+        self._write_what_is_due()
+
+    def _write_what_is_due(self) -> None:
+        """A checkpoint and a LoRA, at their intervals; how long that takes is no part of the next step."""
+        preset, progress = self.preset, self.progress
         if self.backup.is_due(progress):
             self._save_checkpoint()
         if self.save.is_due(progress):
             name = f"{preset.save_filename_prefix}lora-{progress.global_step:06d}.safetensors"
             write_lora(self.host, self.model, preset.workspace_dir / "save" / name, steps=progress.global_step)
+        self.last_step_at = time.monotonic()
 
     def _note_step(self, rate: float) -> None:
         step, now = self.progress.global_step, time.monotonic()

@@ -36,7 +36,7 @@ def _check_configuration(training: Training) -> None:
     """Not shielded: what cannot be trained is refused here, before anything is cleared or loaded."""
     from wan_fixes.hosts.onetrainer.configuration import preflight_or_refuse
 
-    for finding in preflight_or_refuse(training.config, training.say):
+    for finding in preflight_or_refuse(training.config, training.say, tells_warnings=training.run is not None):
         training.note("config_warning", str(finding), field=finding.field, fix=finding.fix, rule=finding.rule)
 
 
@@ -98,6 +98,7 @@ def _begin(trainer: Any, recorded: bool) -> Training | None:
 
     training = trainings.begin(trainer.config, recorded=recorded)
     if training is not None and recorded:
+        training.say = trainer.callbacks.on_update_status
         _listen(trainer, training)
     return training
 
