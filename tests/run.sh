@@ -30,7 +30,7 @@ while [ $# -gt 0 ]; do
 done
 
 . .ci/venv.sh
-prepare_venv standalone,s3,serve,security,dev
+prepare_venv standalone,s3,serve,security,ui,dev
 
 echo "== ruff"
 "$VENV_PYTHON" -m ruff check .

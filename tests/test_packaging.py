@@ -110,9 +110,14 @@ def place(name):
     try:
         return importlib.import_module(name).__file__
     except ModuleNotFoundError as error:
-        # What only OneTrainer's environment has, and only the room that is about OneTrainer may need.
-        foreign = error.name.partition(".")[0] in ("modules", "mgds", "gguf")
-        if not foreign or not name.startswith("wan_fixes.hosts.onetrainer."):
+        # What only OneTrainer's environment has, and a window: only the rooms that are about these may need it.
+        foreign = error.name.partition(".")[0]
+        needs = {{
+            "wan_fixes.hosts.onetrainer.": ("modules", "mgds", "gguf"),
+            "wan_fixes.ui.ctk.": ("tkinter", "_tkinter", "customtkinter"),
+            "wan_fixes.ui.qt.": ("PySide6",),
+        }}
+        if not any(name.startswith(room) and foreign in packages for room, packages in needs.items()):
             raise
         return importlib.util.find_spec(name).origin
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.errors import UserError, WanFixesError
 from wan_fixes.health import RunReader
+from wan_fixes.ui.cache_in_use import refuse_while_in_use
 from wan_fixes.ui.task import Task
 from wan_fixes.ui.watch import cache_folder
 
@@ -176,7 +177,7 @@ def _repair_cache(task: Task, config: Mapping[str, Any], database: Path | None) 
     from wan_fixes.store.upkeep import repair_store
 
     folder = _cache_of(config)
-    _refuse_while_in_use(folder, database)
+    refuse_while_in_use(folder, database)
     for root, progress in _stores(task, config):
         done = repair_store(root, progress)
         repaired = done.repaired
@@ -220,21 +221,6 @@ def _cache_of(config: Mapping[str, Any]) -> Path:
     if folder is None:
         raise UserError("there is no cache", reason="the configuration names no cache directory", fix="name one")
     return folder
-
-
-def _refuse_while_in_use(cache: Path, database: Path | None) -> None:
-    """Raise `UserError` while a run of the workspace works on this cache."""
-    if database is None or not database.is_file():
-        return
-    for run in RunReader(database).runs():
-        used = cache_folder(run.config)
-        if run.status == "running" and (used is None or used.resolve() == cache.resolve()):
-            raise UserError(
-                "the cache is not repaired",
-                path=cache,
-                reason=f"run {run.id} ({run.kind}) is at work on it, as process {run.pid} on {run.host}",
-                fix="wait until it has ended, or stop it",
-            )
 
 
 def _of_entries(what: str, problems: Sequence[EntryError]) -> list[str]:

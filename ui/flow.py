@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wan_fixes.ui.words import line, many, short_time_text
+from wan_fixes.health.numbers import many, short_time_text
+from wan_fixes.ui.words import line
 
 STATE_PREFIX: Final = "pipeline "
 """As in `wan_fixes.pipeline.structure`, which takes torch to import."""
@@ -127,8 +129,10 @@ class Flow:
 
 def flows_of(states: Mapping[str, Any], counters: Mapping[str, float]) -> dict[str, Flow]:
     """The pipelines of a run by what they are of ("training", "validation"), from what was recorded of it."""
+    recorded = states.get("breakers")
+    breakers = recorded if isinstance(recorded, Mapping) else {}
     found = {
-        name.removeprefix(STATE_PREFIX): flow_of(modules, counters, states.get("breakers") or {})
+        name.removeprefix(STATE_PREFIX): flow_of(modules, counters, breakers)
         for name, modules in states.items()
         if name.startswith(STATE_PREFIX) and isinstance(modules, list)
     }
@@ -141,9 +145,16 @@ def flow_of(modules: Sequence[Mapping[str, Any]], counters: Mapping[str, float],
     Parameters
     ----------
     modules:
-        As `wan_fixes.pipeline.structure.structure_of` describes them. What is damaged among them is passed over.
+        As `wan_fixes.pipeline.structure.structure_of` describes them. What is damaged among them is passed over,
+        and so is a second one of the same place.
     """
-    sound = [module for module in modules if _is_sound(module)]
+    counters = {name: count for name, count in counters.items() if _is_finite(count)}
+    sound: list[Mapping[str, Any]] = []
+    places: set[int] = set()
+    for module in filter(_is_sound, modules):
+        if module["at"] not in places:
+            places.add(module["at"])
+            sound.append(module)
     names = Counter(module["name"] for module in sound)
     all_seconds = sum(counters.get(f"{name}.seconds", 0.0) for name in names)
     left_out = by_module(counters, "samples_skipped")
@@ -229,6 +240,10 @@ def _is_sound(module: Any) -> bool:
             for names in ("inputs", "outputs")
         )
     )
+
+
+def _is_finite(count: Any) -> bool:
+    return isinstance(count, (int, float)) and math.isfinite(count)
 
 
 def _is_setting(item: str) -> bool:

@@ -7,9 +7,9 @@ from typing import Final
 from wan_fixes.errors import UserError
 from wan_fixes.health import RunReader
 from wan_fixes.health.html_page import html_page, text_of
+from wan_fixes.health.numbers import many, short_time_text
 from wan_fixes.ui.flow import Flow, FlowNode, flows_of, mermaid
 from wan_fixes.ui.flow_svg import flow_svg
-from wan_fixes.ui.words import many, short_time_text
 
 FLOW_STYLE: Final = """
 .scroll { overflow-x: auto; } .scroll svg { max-width: 100%; height: auto; }

@@ -10,13 +10,14 @@ from typing import Any, Final
 from wan_fixes.errors import UserError
 from wan_fixes.health import EventRecord, RunReader, RunRecord, SampleRecord
 from wan_fixes.health.html_page import html_page, text_of
+from wan_fixes.health.numbers import many, memory_text, short_time_text, time_text
 from wan_fixes.health.text import mask_values, size_text
 from wan_fixes.ui.chart_svg import CHART_STYLE, chart_svg
 from wan_fixes.ui.charts import Charts, charts_of
 from wan_fixes.ui.flow import flows_of
 from wan_fixes.ui.flow_page import FLOW_STYLE, flow_picture, flow_table
 from wan_fixes.ui.view_model import RunView, RunViewer
-from wan_fixes.ui.words import many, memory_text, run_kind, run_state, sample_state, short_time_text, time_text
+from wan_fixes.ui.words import run_kind, run_state, sample_state
 
 MOST_SAMPLES: Final = 1000
 """So many of the samples that were left out are listed, and as many warnings."""

@@ -264,7 +264,8 @@ def test_the_tabs_are_in_the_window_and_a_switch_is_saved_at_once(host: Any, tmp
     pictures = os.environ.get("WAN_FIXES_PICTURES")
     folder = Path(pictures) / "fork" if pictures else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
-    steps = [("tab", "WAN fixes"), ("switch", "Check of model files"), ("note", "ours"), ("tab", "trigger word")]
+    ours = [("tab", "WAN fixes"), ("page", "Settings"), ("switch", "Check of model files"), ("note", "ours")]
+    steps = [*ours, ("tab", "trigger word")]
     facts = {"task": "look around", "folder": str(folder), "steps": [*steps, ("note", "guest")]}
     (tmp_path / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     settings = host.work / "settings.json"

@@ -95,6 +95,29 @@ def test_a_preset_is_loaded_and_trained_by_clicks(host: Any, use: Any, tiny_wan:
             "model": {"Base Model": str(tiny_wan), "Model Output Destination": str(tmp_path / "lora.safetensors")},
             "training": {"Epochs": "2", "Resolution": "64", "Frames": "9"},
         },
+        look_at="WAN fixes",
+        afterwards=[
+            ("wait", "✓ Finished"),
+            ("note", "overview"),
+            ("page", "Left out"),
+            ("row", "broken.mp4"),
+            ("key", "ctrl+c"),
+            ("clipboard", "copied by key"),
+            ("press", "Copy"),
+            ("clipboard", "copied"),
+            ("press", "Try again"),
+            ("wait", "broken.mp4: still"),
+            ("note", "left out"),
+            ("page", "Models"),
+            ("note", "models"),
+            ("page", "Checks"),
+            ("press", "Export report"),
+            ("wait", "Report of the run: ✓ done"),
+            ("note", "report"),
+            ("press", "Check dataset"),
+            ("wait", "Check of the dataset: ✓ done"),
+            ("note", "checked"),
+        ],
     )
 
     assert result["model_type"] == "WAN_2_1_T2V_1_3B"
@@ -108,6 +131,12 @@ def test_a_preset_is_loaded_and_trained_by_clicks(host: Any, use: Any, tiny_wan:
     assert run.status == "finished" and len(runs.steps(run.id)) == 6
     assert [Path(sample.path).name for sample in runs.samples(run.id, "skipped")] == ["broken.mp4"]
 
+    headlines = {text.rpartition(", for ")[0] for labels in result["live"] for text in labels if ", for " in text}
+    assert any(text.startswith("Training") for text in headlines), headlines  # as it went on
+    assert {"3 fine", "1 left out, 1 in quarantine", "step 6"} <= set(result["overview"])
+    assert result["copied"] == result["copied by key"] and result["copied"].startswith(f"{clips / 'broken.mp4'}\t")
+    assert (tmp_path / "run" / "run-report.html").is_file()
+
 
 def test_what_wan_needs_is_in_the_tabs_and_switches_are_saved_at_once(host: Any, use: Any) -> None:
     settings = host.work / "settings.json"
@@ -117,6 +146,8 @@ def test_what_wan_needs_is_in_the_tabs_and_switches_are_saved_at_once(host: Any,
             "look around",
             steps=[
                 ("tab", "WAN fixes"),
+                ("note", "no run"),
+                ("page", "Settings"),
                 ("switch", "Validated data pipeline"),
                 ("note", "one switched"),
                 ("tab", "trigger word"),
@@ -136,6 +167,7 @@ def test_what_wan_needs_is_in_the_tabs_and_switches_are_saved_at_once(host: Any,
     finally:
         settings.write_text("{}", encoding="utf-8")
 
+    assert "No run yet" in result["no run"]
     assert {"Plugin", "Check of model files", "Saved. It holds from the next training on."} <= set(
         result["one switched"]
     )

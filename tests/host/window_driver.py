@@ -81,6 +81,21 @@ class Window:
     def switch(self, label: str) -> None:
         self.click(self.wait_for(lambda: self.switch_place(label), f"switch {label}"))
 
+    def open_page(self, name: str) -> None:
+        """Of the plugin's own pages."""
+        self.click(self.wait_for(lambda: self.page_place(name), f"page {name}"))
+
+    def choose_row(self, text: str) -> None:
+        """Choose the row of a table that begins with this text."""
+        self.click(self.wait_for(lambda: self.row_place(text), f"row {text}"))
+
+    def key(self, keys: str) -> None:
+        xdotool("key", keys)
+        time.sleep(SETTLE)
+
+    def wait_for_label(self, beginning: str) -> None:
+        self.wait_for(lambda: any(text.startswith(beginning) for text in self.labels()), f"a label {beginning}")
+
     def choose(self, button: str, *names: str) -> None:
         """Open a menu by its button, and go through its submenus."""
         self.press(button)
@@ -116,6 +131,15 @@ class Window:
         raise NotImplementedError
 
     def entry_place(self, names: tuple[str, ...]) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def page_place(self, name: str) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def row_place(self, text: str) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def clipboard(self) -> str:
         raise NotImplementedError
 
     def labels(self) -> list[str]:
@@ -172,6 +196,20 @@ class CtkWindow(Window):
     def labels(self) -> list[str]:
         found = [widget for widget in self._all(self.view()) if type(widget).__name__ == "CTkLabel"]
         return [widget.cget("text") for widget in found if widget.winfo_viewable()]
+
+    def page_place(self, name: str) -> tuple[int, int]:
+        return self.button_place(name)
+
+    def row_place(self, text: str) -> tuple[int, int]:
+        for table in self._all(self.view()):
+            if table.winfo_class() == "Treeview" and table.winfo_viewable():
+                for item in table.get_children():
+                    if str(table.item(item, "values")[0]).startswith(text) and (box := table.bbox(item)):
+                        return table.winfo_rootx() + box[0] + 20, table.winfo_rooty() + box[1] + box[3] // 2
+        raise LookupError(text)
+
+    def clipboard(self) -> str:
+        return self.view().clipboard_get()
 
     def _find(self, kind: str, text: str) -> Any:
         for widget in self._all(self.view()):
@@ -252,6 +290,30 @@ class QtWindow(Window):
 
         return [widget.text() for widget in self.view().findChildren(QLabel) if widget.isVisible()]
 
+    def page_place(self, name: str) -> tuple[int, int]:
+        from PySide6.QtWidgets import QTabBar
+
+        for bar in self.view().findChildren(QTabBar):
+            names = [bar.tabText(index) for index in range(bar.count())]
+            if bar.isVisible() and name in names:
+                return self._global(bar, bar.tabRect(names.index(name)).center())
+        raise LookupError(name)
+
+    def row_place(self, text: str) -> tuple[int, int]:
+        from PySide6.QtWidgets import QTableView
+
+        for table in self.view().findChildren(QTableView):
+            for row in range(table.model().rowCount() if table.isVisible() else 0):
+                index = table.model().index(row, 0)
+                if str(index.data()).startswith(text):
+                    return self._global(table.viewport(), table.visualRect(index).center())
+        raise LookupError(text)
+
+    def clipboard(self) -> str:
+        from PySide6.QtGui import QGuiApplication
+
+        return QGuiApplication.clipboard().text()
+
     def _find(self, kind: type, text: str) -> Any:
         for widget in self.view().findChildren(kind):
             if widget.isVisible() and widget.text() == text:
@@ -292,9 +354,19 @@ def train(window: Window, facts: dict[str, Any]) -> dict[str, Any]:
         result[tab] = window.call(window.labels)
         window.picture(tab)
     window.press("Start Training")
-    window.wait_for(lambda: "Stopped" in window.labels() or any("Error" in text for text in window.labels()), "the end")
+    window.open_tab(facts["look_at"])
+    live: list[list[str]] = []
+
+    def has_ended() -> bool:
+        labels = window.labels()
+        if labels not in live:
+            live.append(labels)
+        return "Stopped" in labels or any(text.startswith("Error:") for text in labels)
+
+    window.wait_for(has_ended, "the end")
     window.picture("trained")
-    return result | {"end": window.call(window.labels)}
+    result |= {"end": window.call(window.labels), "live": live}
+    return result | look_around(window, {"steps": facts["afterwards"]})
 
 
 def look_around(window: Window, facts: dict[str, Any]) -> dict[str, Any]:
@@ -304,6 +376,8 @@ def look_around(window: Window, facts: dict[str, Any]) -> dict[str, Any]:
         if action == "note":
             result[words[0]] = window.call(window.labels)
             window.picture(words[0].replace(" ", "-"))
+        elif action == "clipboard":
+            result[words[0]] = window.call(window.clipboard)
         elif action == "presets":
             tree = window.view().top_bar_component.preset_tree
             result[words[0]] = [name for name, _ in tree]
@@ -315,9 +389,13 @@ def look_around(window: Window, facts: dict[str, Any]) -> dict[str, Any]:
 ACTIONS: dict[str, Callable[..., None]] = {
     "choose": Window.choose,
     "fill": Window.fill,
+    "key": Window.key,
+    "page": Window.open_page,
     "press": Window.press,
+    "row": Window.choose_row,
     "switch": Window.switch,
     "tab": Window.open_tab,
+    "wait": Window.wait_for_label,
 }
 TASKS = {"train": train, "look around": look_around}
 WINDOWS = {"ctk": CtkWindow, "qt": QtWindow}

@@ -283,3 +283,11 @@ def test_the_flow_of_a_run_is_read_from_its_database(tmp_path: Any) -> None:
     reader = RunDatabase.open_readonly(tmp_path / "runs.sqlite")
     flows = flows_of(reader.states(1), reader.counters_of(1))
     assert flows == {"training": flow_of(CHAIN, COUNTERS, {})}
+
+
+def test_a_record_that_is_damaged_still_makes_a_picture() -> None:
+    twice = [*CHAIN, {**CHAIN[3], "name": "Again"}]
+    counters: dict[str, Any] = {**COUNTERS, "Scale.calls": float("inf"), "Scale.seconds": float("nan"), "x": None}
+    flows = flows_of({f"{STATE_PREFIX}training": twice, "breakers": ["Scale"]}, counters)
+    assert [node.name for node in flows["training"].nodes] == [module["name"] for module in CHAIN]
+    assert all(text for text in (flow_page(flows, 1), mermaid(flows["training"]), flow_svg(flows["training"], "data")))

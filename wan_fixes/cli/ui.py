@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from wan_fixes.cli.console import Debug
-from wan_fixes.cli.places import NoRunError, Workspace, expected_run_database, find_run_database
-from wan_fixes.errors import UserError
-from wan_fixes.hosts.standalone.reading import read_json
+from wan_fixes.cli.places import Workspace, expected_run_database, find_run_database
+from wan_fixes.errors import NoRunError, UserError
 
 
 class Appearance(str, Enum):
@@ -73,6 +72,8 @@ def require_toolkit() -> None:
 
 def read_preset(place: Path) -> Mapping[str, Any] | None:
     """What is in a preset; None where a workspace is named."""
+    from wan_fixes.hosts.standalone.reading import read_json
+
     data = read_json(place, "preset") if place.suffix == ".json" else None
     return data if isinstance(data, dict) else None
 

@@ -238,7 +238,8 @@ def _gauges(counters: Mapping[str, float], memory: MemoryStats | None, steps: in
         }
         if memory.gpu_usage_mb is not None:
             values["gpu_memory_mb"] = memory.gpu_usage_mb
-    return {name: round(value, 1) for name, value in values.items()} | _if_possible(_disk_traffic, {})
+    traffic = _if_possible(_disk_traffic, None) or {}
+    return {name: round(value, 1) for name, value in values.items()} | traffic
 
 
 def _disk_traffic() -> dict[str, float]:

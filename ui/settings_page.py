@@ -1,21 +1,23 @@
-"""The plugin's switches as a tab in OneTrainer's window: what is switched is saved at once."""
+"""The page with the plugin's switches: what is switched is saved at once."""
 
 from __future__ import annotations
 
 import logging
-import textwrap
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from wan_fixes import __version__
 from wan_fixes.errors import WanFixesError
+from wan_fixes.health import plain
 from wan_fixes.hosts.onetrainer.import_hooks import outcomes
 from wan_fixes.settings import Settings, settings_path
+from wan_fixes.ui.kit import Kit
+from wan_fixes.ui.watch import Glance
+from wan_fixes.ui.words import line
 
 logger = logging.getLogger(__name__)
 
-_TEXT_WIDTH = 100  # characters after which a text goes on in the next line: toolkits wrap by themselves, but narrowly
-
-_SWITCHES = {
+_SWITCHES: Final = {
     "enabled": (
         "Plugin",
         "Off: OneTrainer works as if the plugin were not installed, but for this tab. "
@@ -28,15 +30,19 @@ _SWITCHES = {
     ),
     "ensure_models": (
         "Fetching of model files",
-        "A base model may be a name that `wan models list` shows, such as t2v-A14B@2.2.0: it is fetched, and its files "
-        "are compared with their digests, before it is loaded. Off: base models are paths and hub ids only.",
+        "A base model may be a name that the page Models shows: it is fetched, and its files are compared with their "
+        "digests, before it is loaded. Off: base models are paths and hub ids only.",
     ),
     "check_models": (
         "Check of model files",
         "Looks for missing, damaged and wrong model files before they are loaded. Off: they are loaded unseen.",
     ),
+    "check_configuration": (
+        "Check of the configuration",
+        "Says before a training what in its configuration cannot go well. Off: it is begun as it is.",
+    ),
 }
-_CHOICES = {
+_CHOICES: Final = {
     "missing_captions": (
         "Clips without a caption",
         "What becomes of a clip that has no caption.",
@@ -66,32 +72,56 @@ _CHOICES = {
 }
 
 
-class SettingsTab:
-    """Fills one tab; made anew for each window."""
+class SettingsPage:
+    """Laid out once; nothing on it changes by itself."""
 
-    title = "WAN fixes"
+    title = "Settings"
+    wants: Mapping[str, Any] = {"charts": False, "models": False, "statuses": ()}
 
-    def build(self, components: Any, frame: Any) -> None:
-        """Lay the widgets into `frame`, in OneTrainer's own style."""
-        self._components = components
-        settings = Settings.load()
-        self._values = {name: getattr(settings, name) for name in (*_SWITCHES, *_CHOICES)}
+    def __init__(self, kit: Kit, box: Any) -> None:
+        components = kit.components
+        self._problem = ""
+        try:
+            settings = Settings.load()
+        except WanFixesError as error:
+            self._problem = line(error)
+            settings = Settings()
+        # A setting of another version has no place in this one.
+        switches = {name: texts for name, texts in _SWITCHES.items() if hasattr(settings, name)}
+        self._values = {name: getattr(settings, name) for name in (*switches, *_CHOICES)}
         self._saved = dict(self._values)
         state = components.state(self._values)
+        kit.grow(box, rows={1: 1}, columns={0: 1})
+        self._note = kit.text(box, 0, 0, bold=True, wrap=True, vanishing=True)
+        if self._problem:
+            self._note.set(f"✕ {self._problem}", "bad")
+        else:
+            self._note.set(state_of(settings), "warn")
+        rows = kit.scrolling(box, 1, 0)
+        kit.grow(rows, columns={2: 1})
         row = 0
-        for name, (label, tooltip) in _SWITCHES.items():
-            components.label(frame, row, 0, label, tooltip=tooltip)
-            components.switch(frame, row, 1, state, name, command=self._save)
+        for name, (label, what) in switches.items():
+            components.label(rows, row, 0, label)
+            kit.reachable(components.switch(rows, row, 1, state, name, command=self._save))
+            kit.text(rows, row, 2, wrap=True).set(what, "dim")
             row += 1
-        for name, (label, tooltip, texts) in _CHOICES.items():
-            components.label(frame, row, 0, label, tooltip=tooltip)
+        for name, (label, what, texts) in _CHOICES.items():
+            components.label(rows, row, 0, label)
             values = [(text, value) for value, text in texts.items()]
-            components.options_kv(frame, row, 1, values, state, name, command=lambda _value: self._save())
+            kit.reachable(components.options_kv(rows, row, 1, values, state, name, command=lambda _value: self._save()))
+            kit.text(rows, row, 2, wrap=True).set(what, "dim")
             row += 1
-        self._note = components.label(frame, row, 1, _state_of(settings))
-        components.label(frame, row + 1, 0, f"Version {__version__}", tooltip=f"The settings are in {settings_path()}.")
+        about = kit.box(rows, row, 0, span=3)
+        kit.grow(rows, rows={row + 1: 1})
+        kit.grow(about, columns={0: 1})
+        kit.text(about, 0, 0, wrap=True).set(
+            f"Version {__version__}. The settings are in {plain(settings_path())}.", "dim"
+        )
         for number, message in enumerate(outcome.message for outcome in outcomes() if outcome.message):
-            components.label(frame, row + 2 + number, 1, _wrapped(message))
+            kit.text(about, 1 + number, 0, wrap=True).set(f"⚠ {line(message)}", "warn")
+
+    def update(self, _glance: Glance) -> None:
+        """Nothing changes by itself."""
 
     def _save(self) -> None:
         """Write what has changed into the settings file as it is by now, and say from when it holds."""
@@ -105,19 +135,13 @@ class SettingsTab:
             settings.save()
         except WanFixesError as error:
             logger.warning("%s", error)
-            self._say(f"Not saved: {error}")
+            self._note.set(f"✕ Not saved: {line(error)}", "bad")
             return
         self._saved = dict(self._values)
         when = "when OneTrainer is started again" if "enabled" in changed else "from the next training on"
-        self._say(f"Saved. It holds {when}.")
-
-    def _say(self, text: str) -> None:
-        self._components.set_label_text(self._note, _wrapped(text))
+        self._note.set(f"Saved. It holds {when}.", "good")
 
 
-def _state_of(settings: Settings) -> str:
+def state_of(settings: Settings) -> str:
+    """What the user should know about the settings as they are."""
     return "" if settings.enabled else "The plugin is switched off, and nothing of it is at work but this tab."
-
-
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.fill(line, _TEXT_WIDTH) for line in text.splitlines())

@@ -1,0 +1,1 @@
+"""The view in Qt: imported when there is a window of this toolkit, and only then."""
