@@ -17,8 +17,8 @@ from wan_fixes.health import (
     SampleGroup,
     SampleRecord,
     StepRecord,
-    total,
 )
+from wan_fixes.health.metrics import totals
 from wan_fixes.health.run_records import SILENT_SECONDS
 
 RECENT_SECONDS = 60.0
@@ -209,7 +209,8 @@ class RunViewer:
         warnings = database.samples(run.id, "warning") if with_samples else []
         counted = self._counts(run)
         counters = database.counters_of(run.id)
-        states = database.states(run.id)
+        sums = totals(counters)
+        states = database.states(run.id, "phase", "caches", "breakers", "alerts")
         steps = database.steps(run.id, latest=_LATEST_STEPS)
         gauges = database.gauges(run.id, latest=_LATEST_GAUGES)
         return RunView(
@@ -230,10 +231,10 @@ class RunViewer:
             warnings=tuple(warnings),
             reasons=tuple(Counter(sample.reason for sample in bad).most_common()),
             groups=counted.groups,
-            cache_hits=round(total(counters, "cache_hits")),
-            cache_misses=round(total(counters, "cache_misses")),
-            cache_written=round(total(counters, "cache_written")),
-            cache_corruptions=round(total(counters, "cache_corruptions")),
+            cache_hits=round(sums["cache_hits"]),
+            cache_misses=round(sums["cache_misses"]),
+            cache_written=round(sums["cache_written"]),
+            cache_corruptions=round(sums["cache_corruptions"]),
             caches=_caches(states.get("caches")),
             counters=counters,
             modules=_modules(counters, states.get("breakers")),

@@ -25,7 +25,7 @@ MOST_LEFT_OUT: Final = 500
 # How old an answer may become that takes milliseconds, although something has changed.
 _RECOUNT_SECONDS: Final = 3.0
 _CHARTS_SECONDS: Final = 3.0
-_POINTS_PER_SECOND: Final = 300  # of charts that are made again, on an average
+_POINTS_PER_SECOND: Final = 200  # of charts that are made again, on an average
 _MODELS_SECONDS: Final = 3.0
 _QUARANTINE_SECONDS: Final = 10.0  # it is looked at sooner where its file has changed
 _ENDED_SECONDS: Final = 60.0  # so often a run that has ended is looked at, though its file says that nothing changed

@@ -76,6 +76,10 @@ class UserError(WanFixesError):
     """
 
 
+class NoRunError(UserError):
+    """Nothing has been recorded there yet."""
+
+
 class NothingUsableError(UserError):
     """Not one sample can be trained on. The command line has an exit code of its own for it."""
 

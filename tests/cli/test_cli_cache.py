@@ -14,6 +14,7 @@ import torch
 from painted import paint_frame
 
 from wan_fixes.cli.tables import duration_text
+from wan_fixes.health import RUN_DATABASE_NAME, RunDatabase
 from wan_fixes.health.text import size_text
 from wan_fixes.hosts.standalone import cache_build, read_preset
 from wan_fixes.hosts.standalone.cache_build import epochs_until_all_variations
@@ -167,6 +168,20 @@ def test_repair_sets_the_damaged_aside_and_keeps_the_rest(wan: Any, cache: Path)
         ([], [], 1),
         ([], [], 0),
     ]
+
+
+def test_repair_is_refused_while_a_run_works_on_the_cache(wan: Any, cache: Path, tmp_path: Path) -> None:
+    preset = tmp_path / "preset.json"
+    work = tmp_path / "workspace"
+    preset.write_text(json.dumps({"cache_dir": str(cache), "workspace_dir": str(work)}), encoding="utf-8")
+    damage(entry_of(cache, "image"))
+    with RunDatabase(work / RUN_DATABASE_NAME) as database, database.start_run("train", {"cache_dir": str(cache)}):
+        for place in (preset, tmp_path):
+            result = wan("cache", "repair", place)
+            assert result.exit_code == 2 and "is at work on it" in result.stderr
+    assert "1 entries set aside" in wan("cache", "repair", preset).stdout
+    (work / RUN_DATABASE_NAME).write_bytes(b"no database" * 1000)
+    assert wan("cache", "repair", preset).exit_code == 0
 
 
 def test_a_cache_that_lost_its_index_is_found_and_mended(wan: Any, cache: Path) -> None:

@@ -377,3 +377,68 @@ def test_a_copy_replaces_nothing(wan: Any, clips: Path, write_preset: WritePrese
         result = wan("check", preset, "--fix", file)
         assert result.exit_code == 2 and why in result.stderr
     assert preset.read_bytes() == before
+
+
+def test_all_is_said_and_what_matters_most_decides_the_exit_code(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELS_ROOT", str(tmp_path / "models"))
+    named = {"base_model_name": "t2v-1.3B"}  # which is not fetched
+    result = wan("check", write_preset(clips, **named))
+    assert result.exit_code == 1 and "the model is not complete" in result.stderr
+    result = wan("check", write_preset(clips, **named, learning_rate=1.0))
+    assert result.exit_code == 2 and "the model is not complete" in result.stderr
+    (clips / "good.mp4").write_bytes(b"")
+    result = wan("check", write_preset(clips, **named, learning_rate=1.0))
+    assert result.exit_code == 3
+    for text in ("the model is not complete", "nothing can be trained on"):
+        assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training_method": "FINE_TUNE", "learning_rate": 1e-5},
+        {"optimizer": {"optimizer": "PRODIGY"}, "learning_rate": 1.0},
+        {"transformer": {"weight_dtype": "FLOAT_8"}},
+    ],
+)
+def test_what_only_onetrainer_does_is_told_to_be_a_limit_of_this_trainer(
+    wan: Any, clips: Path, write_preset: WritePreset, changes: dict[str, Any]
+) -> None:
+    result = wan("check", write_preset(clips, **changes))
+    assert result.exit_code == 2 and "OneTrainer trains this preset" in result.stderr
+    result = wan("check", write_preset(clips, **changes, epochs=0))
+    assert result.exit_code == 2 and "OneTrainer trains" not in result.stderr  # not with that
+
+
+def test_the_page_has_what_was_found_of_the_preset(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    concepts = [{"name": "<b>both", "path": str(clips)}, {"name": "twice", "path": str(clips)}]
+    wan("check", write_preset(concepts=concepts), "--html", page)
+    text = page.read_text(encoding="utf-8")
+    assert "take the same clips" in text and "&lt;b&gt;both" in text and "<b>" not in text
+
+
+def test_no_correction_is_written_that_an_old_name_would_undo(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    preset = write_preset(clips, lora_layers="attn1", lora_layer_preset="full")
+    better = tmp_path / "better.json"
+    assert "layer_filter_preset" in wan("check", preset, "--fix", better).stdout
+    assert "lora_layer" not in (better.read_text(encoding="utf-8") if better.exists() else "")
+    preset = write_preset(clips, layer_filter="attn1", layer_filter_preset="full")
+    wan("check", preset, "--fix", better)
+    assert json.loads(better.read_text(encoding="utf-8"))["layer_filter_preset"] == "custom"
+
+
+def test_a_lora_of_an_earlier_run_is_no_folder_whatever_the_format_says(
+    wan: Any, clips: Path, write_preset: WritePreset, tmp_path: Path
+) -> None:
+    from safetensors.numpy import save_file
+
+    preset = write_preset(clips, output_model_format="INTERNAL")
+    save_file({}, tmp_path / "lora.safetensors")
+    assert wan("check", preset).exit_code == 0

@@ -85,3 +85,9 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(wan: Any, workspac
 
 def test_a_format_that_is_not_known_is_refused(wan: Any, workspace: Path) -> None:
     assert wan("flow", workspace, "--format", "png").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["flow", "report"])
+def test_runs_are_counted_from_1(wan: Any, workspace: Path, command: str) -> None:
+    result = wan(command, workspace, "--run", "0")
+    assert result.exit_code == 2 and "Invalid value for '--run'" in result.stderr

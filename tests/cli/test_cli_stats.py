@@ -227,3 +227,14 @@ def test_the_runs_of_a_workspace_are_listed(wan: Any, workspace: Path) -> None:
         (1, "finished", 1),
     ]
     assert answer["runs"][1]["samples"] == {"valid": 1, "skipped": 1, "failed": 0, "warning": 0}
+
+
+@pytest.mark.parametrize("concepts", [None, "text", [None, 3, {"path": None}, {}], {"path": "/clips"}])
+def test_what_was_left_out_is_shown_of_a_run_whose_concepts_are_in_a_file(
+    wan: Any, tmp_path: Path, concepts: Any
+) -> None:
+    config = {"concepts": concepts}
+    with RunDatabase(tmp_path / RUN_DATABASE_NAME) as database, database.start_run("train", config) as run:
+        run.sample("/clips/bad.mp4", "skipped", module="probe", reason="it is empty", fix="copy it again")
+    result = wan("stats", tmp_path)
+    assert result.exit_code == 0 and "/clips/bad.mp4" in result.stdout

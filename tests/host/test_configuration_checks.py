@@ -20,6 +20,8 @@ def place(tmp_path: Path) -> Path:
     for number in range(40):  # so that a warm-up of 200 batches ends
         (tmp_path / "clips" / f"{number}.mp4").write_bytes(b"")
         (tmp_path / "clips" / f"{number}.txt").write_text("a caption", encoding="utf-8")
+    (tmp_path / "training_samples").mkdir()  # as OneTrainer's window makes it
+    (tmp_path / "training_samples" / "samples.json").write_text("[]", encoding="utf-8")
     return tmp_path
 
 
@@ -39,6 +41,23 @@ def test_a_preset_of_ours_has_no_finding_with_all_defaults_written_out(wan_host:
     from wan_fixes.preflight import check_config
 
     assert [str(found) for found in check_config(written_out(path), base=place)] == []
+
+
+def test_onetrainer_itself_stops_where_the_file_of_samples_is_missing(
+    wan_host: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modules.util.config.TrainConfig import TrainConfig
+
+    from wan_fixes.preflight import check_config
+
+    monkeypatch.chdir(place)
+    written = written_out(OURS[0])
+    config = TrainConfig.default_values().from_dict(written, migrate=False)
+    config.to_pack_dict(secrets=False)
+    (place / "training_samples" / "samples.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        config.to_pack_dict(secrets=False)  # as GenericTrainer.start calls it, before all else
+    assert [found.rule for found in check_config(written, base=place)] == ["sample_file"]
 
 
 def test_a_preset_of_onetrainers_own_has_none_either(wan_host: Path, place: Path) -> None:

@@ -78,6 +78,16 @@ def check(tmp_path: Path, config: dict[str, Any]) -> Check:
     return run
 
 
+@pytest.fixture
+def check_standalone(tmp_path: Path, config: dict[str, Any]) -> Check:
+    """The same for the standalone host."""
+
+    def run(**changes: Any) -> list[ConfigFinding]:
+        return check_config({**config, **changes}, base=tmp_path, beside=tmp_path)
+
+    return run
+
+
 def only(findings: list[ConfigFinding], rule: str, severity: str | None = None) -> ConfigFinding:
     """The one finding there is, which is of that rule."""
     assert [found.rule for found in findings] == [rule], [str(found) for found in findings]

@@ -146,6 +146,22 @@ def test_paths_lead_where_they_led_from_another_folder_too(tmp_path: Path) -> No
     assert keeping_paths(config, base=working, beside=old, new=old) == config
 
 
+def test_concepts_of_a_file_are_taken_along_where_their_paths_would_lead_elsewhere(tmp_path: Path) -> None:
+    old, new, working = (tmp_path / name for name in ("old", "new", "working"))
+    for folder in (old, new, working):
+        folder.mkdir()
+    lists = make_clips(old / "lists", count=1)
+    make_clips(old / "clips", count=1)
+    file = lists / "concepts.json"
+    file.write_text(json.dumps([{"name": "all", "path": "clips"}, {"path": "gone"}]), encoding="utf-8")
+    config = {"concept_file_name": "lists/concepts.json"}
+    moved = keeping_paths(config, base=working, beside=old, new=new)
+    assert moved["concepts"] == [{"name": "all", "path": str(old / "clips")}, {"path": "gone"}]
+    assert keeping_paths(config, base=working, beside=old, new=old) == config
+    make_clips(lists / "clips", count=1)  # beside the file, where it is found from everywhere
+    assert keeping_paths(config, base=working, beside=old, new=new) == {"concept_file_name": str(file)}
+
+
 def test_the_page_for_users_lists_every_rule_and_no_other() -> None:
     text = (ROOT / "docs" / "configuration-checks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[^|]+`) \|", text, flags=re.MULTILINE)

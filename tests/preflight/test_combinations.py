@@ -79,9 +79,10 @@ def test_a_switch_for_the_text_encoder_is_told_and_corrected(check: Check) -> No
     assert check(text_encoder={"train": False}) == check(text_encoder={}) == []
 
 
-def test_offloaded_layers_of_the_text_encoder_want_one_thread(check: Check) -> None:
+def test_offloaded_layers_of_the_text_encoder_want_one_thread(check: Check, check_standalone: Check) -> None:
     encoder = {"offload_fraction": 0.5}
-    assert only(check(text_encoder=encoder), "offloaded_encoder", "warning").correction is not None  # 2 is the default
+    assert only(check(text_encoder=encoder), "offloaded_encoder", "error").correction is not None  # 2 is the default
+    only(check_standalone(text_encoder=encoder), "offloaded_encoder", "warning")  # which offloads nothing
     assert check(text_encoder=encoder, dataloader_threads=1) == []
 
 

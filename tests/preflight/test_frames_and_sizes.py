@@ -121,6 +121,39 @@ def test_a_concepts_own_resolution_is_checked_where_it_is_used(check: Check) -> 
     assert check(concepts=[{"path": "clips", "image": image}]) == []
 
 
+def test_a_concepts_own_width_and_height_want_bucketing_in_onetrainer(check: Check, check_standalone: Check) -> None:
+    image = {"enable_resolution_override": True, "resolution_override": "832x480"}
+    changes: dict[str, Any] = {"concepts": [{"path": "clips", "image": image}], "aspect_ratio_bucketing": False}
+    found = only(check(**changes), "resolution_overrides", "error")
+    assert found.field == "aspect_ratio_bucketing" and found.correction is not None
+    assert check_standalone(**changes) == check(**{**changes, "aspect_ratio_bucketing": True}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "bucketing", "is_fatal"),
+    [
+        ("large", True, True),
+        ("", True, True),
+        ("832*480", True, True),
+        ("832x480", False, True),
+        ("832x480", True, False),
+        ("832 x 480", True, False),
+        ("512, 768", False, False),
+        ("500", True, False),
+    ],
+)
+def test_a_resolution_that_is_switched_off_is_read_by_onetrainer_all_the_same(
+    check: Check, check_standalone: Check, tmp_path: Path, text: str, bucketing: bool, is_fatal: bool
+) -> None:
+    concept = {"path": "clips", "image": {"enable_resolution_override": False, "resolution_override": text}}
+    changes = {"concepts": [concept], "aspect_ratio_bucketing": bucketing}
+    assert [found.severity for found in check(**changes)] == ["error"] * is_fatal
+    assert check_standalone(**changes) == []
+    (tmp_path / "empty").mkdir()
+    none_of_it = {**changes, "concepts": [{"path": "clips"}, {**concept, "path": "empty"}]}
+    assert [found.rule for found in check(**none_of_it)] == ["empty_concepts"]  # it is read for each clip
+
+
 def test_other_model_types_are_not_held_to_wans_frames_and_sizes(check: Check) -> None:
     other = {"model_type": "HUNYUAN_VIDEO", "base_model_name": "hunyuanvideo-community/HunyuanVideo"}
     assert check(frames=32, resolution="500", timestep_shift=0, **other) == []

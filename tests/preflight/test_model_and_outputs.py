@@ -62,6 +62,48 @@ def test_a_model_that_is_nowhere_is_an_error(check: Check, name: str) -> None:
     assert only(check(base_model_name=name), "base_model", "error").fix
 
 
+def test_a_repository_that_is_known_is_meant_though_a_folder_is_called_like_its_owner(
+    check: Check, tmp_path: Path
+) -> None:
+    (tmp_path / "Wan-AI").mkdir()
+    assert check(base_model_name="Wan-AI/Wan2.1-T2V-1.3B-Diffusers") == []
+    only(check(base_model_name="Wan-AI/Wan2.1-T2V-1.4B-Diffusers"), "base_model", "error")
+
+
+def test_a_folder_without_a_model_is_an_error(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no model" in only(check(base_model_name="empty"), "base_model", "error").what
+
+
+def test_a_whole_model_that_goes_on_from_its_backup_needs_its_base_model_no_more(
+    check: Check, check_standalone: Check, tmp_path: Path
+) -> None:
+    whole = {"training_method": "FINE_TUNE", "learning_rate": 1e-5, "base_model_name": "/gone/model"}
+    resumed = {**whole, "continue_last_backup": True}
+    only(check(**resumed), "base_model", "error")  # there is no backup yet
+    (tmp_path / "workspace" / "backup" / "2026-01-01").mkdir(parents=True)
+    assert check(**resumed) == []
+    only(check(**whole), "base_model", "error")
+    only(check(continue_last_backup=True, base_model_name="/gone/model"), "base_model", "error")  # a LoRA does
+    assert [f.rule for f in check_standalone(**resumed)][:1] == ["base_model"]
+
+
+@pytest.mark.parametrize("field", ["lora_model_name", "vae.model_name", "transformer.model_name"])
+def test_weights_beside_the_base_model_are_there(
+    check: Check, check_standalone: Check, tmp_path: Path, field: str
+) -> None:
+    def of(name: str) -> dict[str, Any]:
+        part, dot, inner = field.rpartition(".")
+        return {part: {inner: name}} if dot else {inner: name}
+
+    assert only(check(**of("gone.safetensors")), "other_weights", "error").field == field
+    for name in ("", "owner/repository", "https://host/owner/x.safetensors"):
+        assert check(**of(name)) == []
+    assert check_standalone(**of("gone.safetensors")) == []  # which loads no such files
+    (tmp_path / "there.safetensors").write_bytes(b"")
+    assert check(**of("there.safetensors")) == []
+
+
 def test_a_misspelt_model_folder_is_told_its_neighbour(check: Check, tmp_path: Path) -> None:
     make_model(tmp_path / "models" / "Wan2.1", "WAN_2_1_T2V_1_3B")
     assert str(tmp_path / "models" / "Wan2.1") in only(check(base_model_name="models/Wan21"), "base_model", "error").fix
@@ -74,6 +116,7 @@ def test_a_misspelt_model_folder_is_told_its_neighbour(check: Check, tmp_path: P
     [
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", False),
         ("owner/model.safetensors", False),
+        ("https://huggingface.co/owner/model/blob/main/model.safetensors", False),
         ("/nowhere/sd.safetensors", True),
         ("C:\\models\\sd.safetensors", True),
         ("~/sd", True),
@@ -103,17 +146,45 @@ def test_a_model_type_that_onetrainer_would_take_for_another_is_an_error(
     assert (None if found.correction is None else found.correction.value) == correction
 
 
-def test_the_place_of_the_lora_is_looked_at_before_hours_of_training(check: Check, tmp_path: Path) -> None:
+def test_the_place_of_the_lora_is_looked_at_before_hours_of_training(
+    check: Check, check_standalone: Check, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()
-    assert "is a folder" in only(check(output_model_destination="out"), "destination", "error").what
+    assert check(output_model_destination="out") == []  # OneTrainer makes a name for the file in it
+    assert "is a folder" in only(check_standalone(output_model_destination="out"), "destination", "error").what
     only(check(output_model_destination=" "), "destination", "error")
     (tmp_path / "file").write_bytes(b"")
     assert "is a file" in only(check(output_model_destination="file/lora.safetensors"), "destination", "error").why
     found = only(check(output_model_destination="out/lora"), "destination", "warning")
     assert found.correction is not None and found.correction.value == "out/lora.safetensors"
+    assert (
+        only(check(output_model_destination="new/"), "destination", "warning").correction is None
+    )  # a folder is meant
+    assert check(output_model_destination="out/LORA.SAFETENSORS") == []
     folder = {"training_method": "FINE_TUNE", "output_model_format": "DIFFUSERS", "learning_rate": 1e-5}
     assert check(output_model_destination="out", **folder) == []
     assert "is a file" in only(check(output_model_destination="file", **folder), "destination", "error").what
+
+
+def test_the_standalone_host_writes_a_file_whatever_the_format(check_standalone: Check, tmp_path: Path) -> None:
+    save_file({"lora_A": numpy.zeros(1, numpy.float32)}, tmp_path / "lora.safetensors")
+    for kind in ("DIFFUSERS", "INTERNAL"):
+        assert check_standalone(output_model_format=kind, output_model_destination="lora.safetensors") == []
+
+
+def test_what_only_fills_the_cache_needs_no_place_for_a_result(check: Check, check_standalone: Check) -> None:
+    assert check(only_cache=True, output_model_destination="") == []
+    only(check_standalone(only_cache=True, output_model_destination=""), "destination", "error")
+
+
+def test_the_file_of_samples_is_needed_by_onetrainer_alone(
+    check: Check, check_standalone: Check, tmp_path: Path
+) -> None:
+    written_out = {"samples": None, "sample_definition_file_name": "samples.json"}
+    assert only(check(**written_out), "sample_file", "error").field == "sample_definition_file_name"
+    assert check_standalone(**written_out) == check(samples=[], sample_definition_file_name="samples.json") == []
+    (tmp_path / "samples.json").write_text("[]", encoding="utf-8")
+    assert check(**written_out) == []
 
 
 def test_an_earlier_lora_may_be_replaced_and_nothing_else(check: Check, tmp_path: Path) -> None:
@@ -134,9 +205,9 @@ def test_a_folder_to_write_to_is_no_file_and_has_a_name(check: Check, tmp_path: 
     assert only(check(**{field: ""}), "written_folders", "error").field == field
 
 
-def test_samples_do_not_become_training_data(check: Check, tmp_path: Path) -> None:
+def test_samples_among_the_clips_are_told(check: Check, tmp_path: Path) -> None:
     deep = [{"path": "clips", "include_subdirectories": True}]
-    found = only(check(concepts=deep, workspace_dir="clips/run"), "own_output_as_data", "error")
+    found = only(check(concepts=deep, workspace_dir="clips/run"), "own_output_as_data", "warning")
     assert found.field == "workspace_dir"
     assert check(workspace_dir="clips/run") == []  # its subfolders do not count
     only(check(workspace_dir="clips"), "own_output_as_data", "warning")
@@ -145,11 +216,15 @@ def test_samples_do_not_become_training_data(check: Check, tmp_path: Path) -> No
     assert check(concepts=[{"path": "run/clips"}], workspace_dir="run") == []
 
 
-def test_clips_do_not_lie_where_onetrainer_deletes(check: Check, tmp_path: Path) -> None:
+def test_clips_do_not_lie_where_onetrainer_deletes(check: Check, check_standalone: Check, tmp_path: Path) -> None:
     make_clips(tmp_path / "cache" / "image")
     make_clips(tmp_path / "cache" / "mine")
     found = only(check(concepts=[{"path": "cache/image"}]), "own_output_as_data", "error")
     assert "deletes" in found.why
+    for kept in ({"clear_cache_before_training": False}, {"latent_caching": False}):
+        found = next(f for f in check(concepts=[{"path": "cache/image"}], **kept) if f.field == "cache_dir")
+        assert found.severity == "warning"
+    only(check_standalone(concepts=[{"path": "cache/image"}]), "own_output_as_data", "warning")
     assert check(concepts=[{"path": "cache/mine"}]) == []
 
 

@@ -47,6 +47,12 @@ def test_an_expert_has_its_own_rate(check: Check) -> None:
     assert check(transformer={"learning_rate": 1e-4}, learning_rate=0) == []
 
 
+def test_of_other_model_types_parts_with_rates_of_their_own_leave_the_common_one_unused(check: Check) -> None:
+    flux = {"model_type": "FLUX_DEV_1", "base_model_name": "black-forest-labs/FLUX.1-dev", "learning_rate": 1.0}
+    only(check(**flux), "learning_rates", "error")
+    assert check(**flux, transformer={"learning_rate": 1e-4}) == []
+
+
 @pytest.mark.parametrize("optimizer", ["PRODIGY", "DADAPT_ADAM"])
 def test_an_optimizer_that_finds_its_rate_wants_a_factor_of_1(check: Check, optimizer: str) -> None:
     chosen = {"optimizer": {"optimizer": optimizer}}
@@ -86,6 +92,12 @@ def test_a_batch_takes_no_more_than_an_epoch_has(check: Check) -> None:
     assert check(batch_size=24, epochs=400, concepts=twice) == []
     few = [{"path": "clips", "balancing": 3, "balancing_strategy": "SAMPLES"}]
     assert "an epoch has 3" in only(check(batch_size=4, epochs=400, concepts=few), "large_batch").what
+
+
+def test_the_old_name_for_balancing_counts_too(check: Check) -> None:
+    assert check(batch_size=24, epochs=400, concepts=[{"path": "clips", "repeats": 2}]) == []
+    both = [{"path": "clips", "balancing": 1, "repeats": 2}]
+    only(check(batch_size=24, epochs=400, concepts=both), "large_batch", "warning")
 
 
 def test_where_a_clip_gives_several_samples_nothing_is_counted(config: dict[str, Any], tmp_path: Path) -> None:

@@ -135,21 +135,92 @@ def test_no_caption_at_all_is_a_warning_and_single_ones_are_left_to_the_clips(
     assert check(concepts=concepts) == []
 
 
-def test_a_prompt_file_has_to_be_there(check: Check, tmp_path: Path) -> None:
+def test_a_prompt_file_has_to_be_there(
+    check: Check, check_standalone: Check, config: dict[str, Any], tmp_path: Path
+) -> None:
     (tmp_path / "prompts.txt").write_text("a cat", encoding="utf-8")
     text = {"prompt_source": "concept", "prompt_path": "prompts.txt"}
     assert check(concepts=[{"path": "clips", "text": text}]) == []
-    text["prompt_path"] = "prompt.txt"
-    found = only(check(concepts=[{"path": "clips", "text": text}]), "captions", "error")
-    assert "prompts.txt" in found.fix and found.field == "concepts.0.text.prompt_path"
-    text["prompt_path"] = ""
-    only(check(concepts=[{"path": "clips", "text": text}]), "captions", "error")
+    for name in ("prompt.txt", ""):
+        text["prompt_path"] = name
+        concepts = [{"path": "clips", "text": text}]
+        found = only(check(concepts=concepts), "captions", "warning")
+        assert "empty prompt" in found.why and found.field == "concepts.0.text.prompt_path"
+        only(check_standalone(concepts=concepts), "captions", "error")  # which does not read such a concept
+        skipping = Settings(missing_captions="skip")
+        only(check_config({**config, "concepts": concepts}, base=tmp_path, settings=skipping), "captions", "error")
+        both = [{"path": "clips", "name": "another", "image": {}}, *concepts]
+        only(check_config({**config, "concepts": both}, base=tmp_path, settings=skipping), "captions", "warning")
+        assert "prompts.txt" in found.fix or not name
+
+
+def test_one_concept_without_captions_stops_nothing_beside_another(config: dict[str, Any], tmp_path: Path) -> None:
+    make_clips(tmp_path / "mute", captions=False)
+    concepts = [{"path": "clips"}, {"path": "mute"}]
+    skipping = Settings(missing_captions="skip")
+    found = check_config({**config, "concepts": concepts}, base=tmp_path, settings=skipping)
+    assert "left out" in only(found, "captions", "warning").why
+    only(check_config({**config, "concepts": concepts[1:]}, base=tmp_path, settings=skipping), "captions", "error")
+    stock = Settings(missing_captions="skip", validate_pipelines=False)  # of which OneTrainer's pipeline knows nothing
+    found = check_config({**config, "concepts": concepts[1:]}, base=tmp_path, settings=stock)
+    assert "empty prompt" in only(found, "captions", "warning").why
+
+
+def test_a_caption_file_is_one_in_any_case(check: Check, tmp_path: Path) -> None:
+    make_clips(tmp_path / "loud", captions=False)
+    (tmp_path / "loud" / "00.TXT").write_text("a caption", encoding="utf-8")
+    assert check(concepts=[{"path": "loud"}]) == []
+
+
+def test_a_dataset_of_the_hub_is_fetched_by_onetrainer(check: Check, check_standalone: Check, tmp_path: Path) -> None:
+    concepts = [{"path": "owner/dataset"}]
+    assert "hub" in only(check(concepts=concepts), "concept_folders", "warning").why
+    only(check_standalone(concepts=concepts), "concept_folders", "error")
+    make_clips(tmp_path / "owners" / "dataset")
+    assert str(tmp_path / "owners" / "dataset") in only(check(concepts=concepts), "concept_folders", "warning").fix
+    (tmp_path / "owner").mkdir()
+    only(check(concepts=concepts), "concept_folders", "error")
+
+
+def test_validation_is_nothing_that_the_standalone_host_looks_at(check: Check, check_standalone: Check) -> None:
+    concepts = [{"path": "clips"}, {"path": "gone", "type": "VALIDATION"}]
+    only(check(concepts=concepts, validation=True), "concept_folders", "error")
+    assert check_standalone(concepts=concepts, validation=True) == []
+
+
+def test_what_onetrainer_takes_instead_of_a_number_is_a_warning(check: Check, tmp_path: Path) -> None:
+    only(check(concepts=[{"path": "clips", "loss_weight": -1}]), "concept_numbers", "warning")
+    (tmp_path / "concepts.json").write_text('[{"path": "clips", "balancing": "often"}]', encoding="utf-8")
+    found = check(concepts=None, concept_file_name="concepts.json")
+    only(found, "concept_numbers", "warning")  # it counts as not set
+
+
+def test_a_concept_file_in_the_systems_own_encoding_is_read_as_onetrainer_reads_it(
+    check: Check, check_standalone: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clips(tmp_path / "Vögel")
+    (tmp_path / "concepts.json").write_bytes('[{"path": "Vögel"}]'.encode("cp1252"))
+    of_file = {"concepts": None, "concept_file_name": "concepts.json"}
+    monkeypatch.setattr("locale.getpreferredencoding", lambda _=True: "cp1252")
+    assert check(**of_file) == []
+    only(check_standalone(**of_file), "concept_list", "error")
+
+
+def test_many_concepts_are_compared_fast(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"c{number}" for number in range(30)]
+    for name in names:
+        make_clips(tmp_path / name, count=1)
+    asked: list[Any] = []
+    real = os.path.realpath
+    monkeypatch.setattr("os.path.realpath", lambda path, **more: asked.append(path) or real(path, **more))
+    assert check(concepts=[{"path": name} for name in names], learning_rate_warmup_steps=0) == []
+    assert len([path for path in asked if Path(path).name in names]) <= len(names)
 
 
 @pytest.mark.parametrize("name", ["balancing", "loss_weight", "image_variations", "text_variations"])
 @pytest.mark.parametrize("value", [-1, "often", [], float("inf")])
-def test_numbers_of_a_concept_are_numbers(check: Check, name: str, value: Any) -> None:
-    findings = check(concepts=[{"path": "clips", name: value}])
+def test_numbers_of_a_concept_are_numbers(check_standalone: Check, name: str, value: Any) -> None:
+    findings = check_standalone(concepts=[{"path": "clips", name: value}])
     assert [found.field for found in findings if found.severity == "error"] == [f"concepts.0.{name}"]
 
 

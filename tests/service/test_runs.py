@@ -158,7 +158,9 @@ def test_a_workspace_without_a_run_is_said_and_costs_no_metrics(models: ModelEns
 def test_a_damaged_record_costs_no_metrics(models: ModelEnsurer, workspace: Path) -> None:
     (workspace / RUN_DATABASE_NAME).write_bytes(b"no database" * 1000)
     with running(models, run_database=lambda: find_run_database(workspace)) as address:
-        assert httpx.get(f"{address}/alerts").json()["error"]["code"] == "NO_RUN"
+        answer = httpx.get(f"{address}/alerts")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unreadable")
+        assert answer.json()["error"]["code"] == "UNREADABLE"
         assert metrics_of(address) == {"wan_run_running": 0}
 
 

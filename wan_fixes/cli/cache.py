@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from wan_fixes.cli import cache_build, cache_carry, cache_gc
 from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.console import AsJson, Debug, ExitCode, Place, as_dicts, err, out, print_json, shown, why_and_fix
-from wan_fixes.cli.places import find_run_database, find_sample_stores
+from wan_fixes.cli.places import find_cache_folder, find_run_database, find_sample_stores
 from wan_fixes.cli.tables import small_table
 from wan_fixes.errors import UserError
 from wan_fixes.health.text import size_text
@@ -81,9 +82,12 @@ def verify(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
 def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False) -> None:
     """Set damaged and foreign entries aside, and make the index anew. The next training makes again what it needs."""
     from wan_fixes.store.upkeep import repair_store
+    from wan_fixes.ui.cache_in_use import refuse_while_in_use
 
+    roots = find_sample_stores(place)
+    refuse_while_in_use(find_cache_folder(place), _readable_run_database(place))
     answer: list[dict[str, Any]] = []
-    for root in find_sample_stores(place):
+    for root in roots:
         with progress_bar("repairing") as update:
             done = repair_store(root, update)
         answer.append(
@@ -111,6 +115,17 @@ def repair(place: Place = Path(), as_json: AsJson = False, _debug: Debug = False
             if cache[name]:
                 parts.append(f"{cache[name]} {what} deleted")
         out.print(shown(", ".join(parts)), soft_wrap=True)
+
+
+def _readable_run_database(place: Path) -> Path | None:
+    """That of a preset's workspace, or below a folder; None where there is none, or nothing can be learned from it."""
+    from wan_fixes.health import RunReader
+
+    with contextlib.suppress(UserError):
+        path = find_run_database(place)
+        RunReader(path).check()
+        return path
+    return None
 
 
 def _stats_of(root: Path) -> dict[str, Any]:
@@ -164,11 +179,11 @@ def _last_run(place: Path) -> dict[str, Any] | None:
     """What the last run of a preset found in its caches; None where there is none, or a folder was named."""
     if place.suffix != ".json":
         return None
-    from wan_fixes.health import RunDatabase
+    from wan_fixes.health import RunReader
     from wan_fixes.ui.view_model import view_run
 
     try:
-        view = view_run(RunDatabase.open_readonly(find_run_database(place)))
+        view = view_run(RunReader(find_run_database(place)))
     except UserError:
         return None
     if view is None or view.cache_hit_rate is None:

@@ -11,7 +11,7 @@ import typer
 
 from wan_fixes.cli.bars import progress_bar
 from wan_fixes.cli.configuration import show_findings, write_corrected
-from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, shown, why_and_fix
+from wan_fixes.cli.console import AsJson, Debug, ExitCode, err, out, print_json, report, shown, why_and_fix
 from wan_fixes.cli.tables import small_table
 from wan_fixes.errors import WanFixesError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wan_fixes.hosts.standalone import Preset
     from wan_fixes.hosts.standalone.check import FileVerdict
     from wan_fixes.hosts.standalone.clip_spread import ClipSpread
+    from wan_fixes.preflight import ConfigFinding
     from wan_fixes.settings import Settings
 
 _BAR_WIDTH = 30  # characters of the longest bar
@@ -37,13 +38,12 @@ def check(
 ) -> None:
     """Give a verdict on every clip, with the reason and what helps, and look over the preset and the model folder.
 
-    Exits with 3 when nothing can be trained on, with 2 when the preset has an error.
+    Exits with 3 when nothing can be trained on, with 2 when preset or model have an error, with 1 before it is fetched.
     """
     from wan_fixes.hosts.standalone import read_preset
     from wan_fixes.hosts.standalone.clip_spread import clip_spread
-    from wan_fixes.hosts.standalone.model_files import check_model_folder
     from wan_fixes.hosts.standalone.preset_check import check_preset_file
-    from wan_fixes.models.locate import check_complete
+    from wan_fixes.hosts.standalone.reading import HostLimitError
     from wan_fixes.preflight import errors_in
     from wan_fixes.settings import Settings
 
@@ -55,7 +55,9 @@ def check(
         write_corrected(content, found, preset_path, fix)
     try:
         preset = read_preset(preset_path)
-    except WanFixesError:
+    except WanFixesError as error:
+        if isinstance(error, HostLimitError) and not errors_in(found):
+            err.print("OneTrainer trains this preset: what follows is a limit of `wan train` without --host alone")
         if as_json:  # what was found is told all the same
             print_json({"preset": str(preset_path.absolute()), "configuration": [asdict(finding) for finding in found]})
         raise
@@ -63,7 +65,7 @@ def check(
     counts: Counter[str] = Counter(verdict.status for verdict in verdicts)
     spread = clip_spread(preset, verdicts)
     if page is not None:
-        _write_page(preset, verdicts, spread, page)
+        _write_page(preset, verdicts, spread, found, page)
     if as_json:
         print_json(
             {
@@ -82,14 +84,28 @@ def check(
         show_notes(preset)
         _show(preset, verdicts, counts)
         _show_spread(preset, spread)
-    if preset.model_name:
-        check_complete(preset.model_name, preset.model_type)
-    check_model_folder(preset.base_model_name, preset.variant)
+    code = _look_at_model(preset)
+    if errors_in(found):
+        code = ExitCode.USAGE
     if not counts["good"] + counts["warning"]:
         err.print("nothing can be trained on")
-        raise typer.Exit(ExitCode.NOTHING_USABLE)
-    if errors_in(found):
-        raise typer.Exit(ExitCode.USAGE)
+        code = ExitCode.NOTHING_USABLE
+    if code is not ExitCode.OK:
+        raise typer.Exit(code)
+
+
+def _look_at_model(preset: Preset) -> ExitCode:
+    """Say what is wrong with the model's files, and give the exit code for it."""
+    from wan_fixes.hosts.standalone.model_files import check_model_folder
+    from wan_fixes.models.locate import check_complete
+
+    try:
+        if preset.model_name:
+            check_complete(preset.model_name, preset.model_type)
+        check_model_folder(preset.base_model_name, preset.variant)
+    except WanFixesError as error:
+        return report(error)
+    return ExitCode.OK
 
 
 def show_notes(preset: Preset) -> None:
@@ -110,13 +126,15 @@ def _inspect(preset: Preset, settings: Settings) -> list[FileVerdict]:
         return check_files(preset, settings, update)
 
 
-def _write_page(preset: Preset, verdicts: list[FileVerdict], spread: ClipSpread, page: Path) -> None:
+def _write_page(
+    preset: Preset, verdicts: list[FileVerdict], spread: ClipSpread, found: list[ConfigFinding], page: Path
+) -> None:
     from wan_fixes.health.html_page import write_page
     from wan_fixes.hosts.standalone.check_page import check_page
     from wan_fixes.pipeline.media_reader import reader_for
     from wan_fixes.settings import Settings
 
-    write_page(check_page(preset, verdicts, spread, reader_for(Settings.load()).poster), page)
+    write_page(check_page(preset, verdicts, spread, reader_for(Settings.load()).poster, found), page)
     err.print(shown(f"written: {page}"), soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wan_fixes.cli.console import Debug, err, shown
-from wan_fixes.cli.places import find_run, find_run_database
+from wan_fixes.cli.places import RunNumber, Workspace, find_run, find_run_database
 
 
 class Format(str, Enum):
@@ -22,10 +22,8 @@ class Format(str, Enum):
 
 
 def flow(
-    place: Annotated[
-        Path, typer.Argument(metavar="[WORKSPACE|PRESET]", help="A workspace folder, a folder above it, or a preset.")
-    ] = Path(),
-    run_id: Annotated[int | None, typer.Option("--run", metavar="N", help="This run instead of the last one.")] = None,
+    place: Workspace = Path(),
+    run_id: RunNumber = None,
     kind: Annotated[
         Format, typer.Option("--format", help="A page, text for GitHub, or the picture alone.")
     ] = Format.html,
@@ -33,12 +31,12 @@ def flow(
     _debug: Debug = False,
 ) -> None:
     """Draw which module gave what to which in a run, how much, how long it took, and what was left out."""
-    from wan_fixes.health import RunDatabase
+    from wan_fixes.health import RunReader
     from wan_fixes.health.html_page import write_page
     from wan_fixes.ui.flow_page import flow_mermaid, flow_page, flow_svg_file, recorded_flows
 
     path = find_run_database(place)
-    database = RunDatabase.open_readonly(path)
+    database = RunReader(path)
     run = find_run(database, run_id)
     flows = recorded_flows(database, run.id)
     if kind is Format.html:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rich.live import Live
 
 from wan_fixes.cli.console import SHOWN_LIMIT, err, finite, out, shown
-from wan_fixes.cli.places import NoRunError, find_run, find_run_database
+from wan_fixes.cli.places import find_run, find_run_database
 from wan_fixes.cli.stats_view import run_picture, samples_text, speed_text, steps_text
-from wan_fixes.errors import UserError
+from wan_fixes.errors import NoRunError, UserError
 from wan_fixes.health import RunReader, plain
 
 if TYPE_CHECKING:

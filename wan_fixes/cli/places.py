@@ -7,11 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from wan_fixes.errors import UserError
+from wan_fixes.errors import NoRunError, UserError
 from wan_fixes.health import RUN_DATABASE_NAME, RunReader, RunRecord, run_database_path
-from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
-from wan_fixes.hosts.standalone.reading import missing_path, read_json
-from wan_fixes.store.finding import find_stores
 
 _RUNS_NAMED = 10  # in a message, of those that there are
 
@@ -23,10 +20,6 @@ RunNumber = Annotated[
 ]
 
 
-class NoRunError(UserError):
-    """Nothing has been recorded there yet."""
-
-
 def find_run_database(place: Path) -> Path:
     """The run database of a workspace, of a preset's workspace, or the latest of the workspaces below a folder.
 
@@ -34,7 +27,7 @@ def find_run_database(place: Path) -> Path:
     """
     folder = _from_preset(place, "workspace_dir") if _is_preset(place) else place.absolute()
     if not folder.exists():
-        raise _no_run(folder) if _is_preset(place) else missing_path(folder, "workspace")
+        raise _no_run(folder) if _is_preset(place) else _missing(folder, "workspace")
     below = (path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RUN_DATABASE_NAME))
     found = (path for path in (run_database_path(folder), *below) if path.is_file())
     latest = max(found, key=lambda path: path.stat().st_mtime, default=None)
@@ -73,9 +66,11 @@ def find_sample_stores(place: Path) -> list[Path]:
 
     Raises `UserError` when there is none.
     """
+    from wan_fixes.store.finding import find_stores
+
     folder = find_cache_folder(place)
     if not folder.exists() and not _is_preset(place):
-        raise missing_path(folder, "cache folder")
+        raise _missing(folder, "cache folder")
     roots = find_stores(folder)
     if not roots:
         raise UserError(
@@ -100,8 +95,17 @@ def _no_run(folder: Path) -> NoRunError:
     )
 
 
+def _missing(folder: Path, what: str) -> UserError:
+    from wan_fixes.hosts.standalone.reading import missing_path
+
+    return missing_path(folder, what)
+
+
 def _from_preset(preset: Path, field: str) -> Path:
     """A folder that a preset names for writing, without asking whether the rest of the preset is sound."""
+    from wan_fixes.hosts.standalone.onetrainer_fields import TRAIN
+    from wan_fixes.hosts.standalone.reading import read_json
+
     data: Any = read_json(preset, "preset")
     named = data.get(field) if isinstance(data, dict) else None
     text = named if isinstance(named, str) and named else TRAIN[field].default

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from wan_fixes.cli.console import AsJson, Debug, out, print_json, shown
-from wan_fixes.cli.places import NoRunError, Workspace, find_run_database
+from wan_fixes.cli.places import Workspace, find_run_database
 from wan_fixes.cli.tables import duration_text, moment_text
+from wan_fixes.errors import NoRunError
 
 _NUMBERS = ("run", "samples", "left out", "steps")
 

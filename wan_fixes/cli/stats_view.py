@@ -158,8 +158,7 @@ def left_out_table(view: RunView) -> RenderableType | None:
     """The samples that were left out, with the reason and what helps; of many the first ones. None for none."""
     if not view.skipped_samples:
         return None
-    folders = [concept["path"] for concept in view.config.get("concepts", ()) if "path" in concept]
-    table = small_table("left out", "why, and what helps")
+    table, folders = small_table("left out", "why, and what helps"), _folders(view)
     is_much = len(view.skipped_samples) > _LEFT_OUT
     listed = view.skipped_samples[:_LEFT_OUT_OF_MANY] if is_much else view.skipped_samples
     for sample in listed:
@@ -168,6 +167,15 @@ def left_out_table(view: RunView) -> RenderableType | None:
     if not more:
         return table
     return Group(table, Text(f"and {more:,} more: `wan errors` shows what they have in common"))
+
+
+def _folders(view: RunView) -> list[str]:
+    """Those of the concepts, as far as the run's configuration has them: OneTrainer's may name a file instead."""
+    concepts = view.config.get("concepts")
+    paths = [
+        concept.get("path") for concept in (concepts if isinstance(concepts, list) else ()) if isinstance(concept, dict)
+    ]
+    return [path for path in paths if isinstance(path, str) and path]
 
 
 def modules_table(view: RunView) -> RenderableType | None:

@@ -54,6 +54,14 @@ def merged(snapshots: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return values
 
 
+def totals(values: Mapping[str, float]) -> dict[str, float]:
+    """The sum of each counter over all its labels, by its name."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    for key, value in values.items():
+        sums[key.partition("{")[0]] += value
+    return sums
+
+
 def total(values: Mapping[str, float], name: str) -> float:
     """The sum of a counter over all its labels, from a snapshot or from `RunDatabase.counters_of`."""
     return sum(value for key, value in values.items() if key == name or key.startswith(f"{name}{{"))

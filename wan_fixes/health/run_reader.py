@@ -211,9 +211,10 @@ class RunReader:
         )
         return [GaugeRecord(moment, _json_object(value)) for moment, value in reversed(rows)]
 
-    def states(self, run_id: int) -> dict[str, Any]:
-        """What each thing recorded by `Run.state` was like the last time."""
-        rows = self._rows("SELECT name, value FROM states WHERE run_id = ? ORDER BY name", run_id)
+    def states(self, run_id: int, *names: str) -> dict[str, Any]:
+        """What each thing recorded by `Run.state` was like the last time; only those with these names, if any."""
+        wanted = f"AND name IN ({', '.join('?' * len(names))}) " if names else ""
+        rows = self._rows(f"SELECT name, value FROM states WHERE run_id = ? {wanted}ORDER BY name", run_id, *names)
         return {name: _json_value(value) for name, value in rows}
 
     def _open(self) -> sqlite3.Connection:

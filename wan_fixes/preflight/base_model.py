@@ -1,4 +1,4 @@
-"""Rules on the model: a type that is known, a folder that is there, and a folder that holds a model of that type."""
+"""Rules on the model: a type that is known, and files and folders that are there and hold a model of that type."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from wan_fixes.models.failures import ModelError
 from wan_fixes.models.locate import named_like, named_model
+from wan_fixes.models.manifest import load_manifest
 from wan_fixes.preflight.configuration import Configuration
 from wan_fixes.preflight.finding import ConfigFinding, Correction
 from wan_fixes.preflight.near_paths import as_meant, near_path
@@ -50,6 +51,8 @@ def model_type(configuration: Configuration) -> Iterator[ConfigFinding]:
 def base_model(configuration: Configuration) -> Iterator[ConfigFinding]:
     """The base model is there, or is the name of one that can be fetched, and is of the model type."""
     text, variant = configuration.text("base_model_name"), configuration.variant
+    if _is_in_the_backup(configuration):
+        return
     if not text.strip():
         if variant is not None:
             yield ConfigFinding(
@@ -67,9 +70,47 @@ def base_model(configuration: Configuration) -> Iterator[ConfigFinding]:
         yield _missing(configuration, text, "correct the path")
 
 
+def other_weights(configuration: Configuration) -> Iterator[ConfigFinding]:
+    """Weights that OneTrainer loads beside or in the place of the base model's are there."""
+    variant = configuration.variant
+    if variant is None or not configuration.is_for_onetrainer:
+        return
+    fields = [] if _is_in_the_backup(configuration) else [f"{part}.model_name" for part in configuration.experts]
+    fields.append("vae.model_name")
+    # Of two experts each has a file of its own, with a longer name.
+    if configuration.is_lora and variant.experts == 1 and not configuration.goes_on_from_backup:
+        fields.append("lora_model_name")
+    for field in fields:
+        text = configuration.text(field)
+        if _is_path(text) and not os.path.exists(configuration.read_from(text)):  # noqa: PTH110 - it takes any text
+            near = near_path(configuration.read_from(text))
+            yield ConfigFinding(
+                "error",
+                field,
+                f"there is nothing at {shown(text)}",
+                "these weights are loaded before the training begins",
+                "correct the path, or empty the field" if near is None else f"did you mean {near}?",
+            )
+
+
+def _is_in_the_backup(configuration: Configuration) -> bool:
+    """Whether a whole model goes on from its backup, which then is the base model, whatever is named."""
+    is_whole = configuration.text("training_method") not in ("LORA", "EMBEDDING")
+    return is_whole and configuration.goes_on_from_backup
+
+
 def _of_folder(configuration: Configuration, folder: Path) -> Iterator[ConfigFinding]:
     """A folder in diffusers' layout says itself what it is. One of a WAN may be meant for no other model type."""
     variant = configuration.variant
+    if variant is not None and not os.path.exists(folder / "model_index.json"):  # noqa: PTH110 - it takes any text
+        yield ConfigFinding(
+            "error",
+            "base_model_name",
+            f"the folder {folder} holds no model",
+            "a model in diffusers' layout has a model_index.json, and folders for its parts",
+            _name_it(variant),
+        )
+        return
     held = variants_of(folder)
     if held is None:
         return
@@ -124,9 +165,13 @@ def _of_name(configuration: Configuration, variant: WanVariant, text: str) -> It
 
 
 def _is_missing_beside_others(configuration: Configuration, text: str) -> bool:
-    """Whether it is a path below a folder that is there, and so no OWNER/NAME of the hub."""
+    """Whether it is a path below a folder that is there, and no OWNER/NAME of the hub that is known."""
     parent = configuration.read_from(text).parent
-    return "/" in text and not Path(text).is_absolute() and os.path.isdir(parent)  # noqa: PTH112 - any text
+    is_below = "/" in text and not Path(text).is_absolute() and os.path.isdir(parent)  # noqa: PTH112 - any text
+    try:
+        return is_below and load_manifest().find_repository(text.strip()) is None
+    except (ModelError, OSError, ValueError):  # of which looking for the model tells
+        return False
 
 
 def _missing(configuration: Configuration, text: str, fix: str) -> ConfigFinding:
@@ -153,6 +198,8 @@ def _missing(configuration: Configuration, text: str, fix: str) -> ConfigFinding
 
 def _is_path(text: str) -> bool:
     """Whether a text can be nothing but a path: a name on the hub has one slash, and no ending of a weight file."""
+    if "://" in text:
+        return False
     is_absolute = bool(PureWindowsPath(text).anchor) or text.startswith(("~", "./", "../", ".\\", "..\\", '"', "'"))
     return is_absolute or (text.lower().endswith(_WEIGHT_FILES) and text.count("/") != 1)
 

@@ -146,7 +146,7 @@ def offloaded_encoder(configuration: Configuration) -> Iterator[ConfigFinding]:
         return
     if fraction > 0 and threads > 1:
         yield ConfigFinding(
-            "warning",
+            "error" if configuration.is_for_onetrainer else "warning",
             "dataloader_threads",
             f"layers of the text encoder are offloaded, and dataloader_threads is {threads}",
             "OneTrainer refuses to train with both",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from wan_fixes.preflight.configuration import Configuration
-from wan_fixes.preflight.finding import ConfigFinding, Correction
-from wan_fixes.preflight.near_paths import as_meant, near_path
+from wan_fixes.preflight.finding import ConfigFinding, Correction, Severity
+from wan_fixes.preflight.near_paths import as_meant, lies_in, near_path
 from wan_fixes.preflight.training_data import ConceptEntry, TrainingData
 from wan_fixes.preflight.values import finite_number, shown
 
 _DISCOVER: Final = "`wan discover FOLDER --output concepts.json` finds the folders that hold clips"
 _FOLDERS_SHOWN: Final = 3
+_DATASET: Final = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 #: Numbers of a concept, and the least that each may be.
 _NUMBERS: Final = {"balancing": 0, "loss_weight": 0, "image_variations": 1, "text_variations": 1}
 
@@ -90,7 +93,23 @@ def concept_folders(configuration: Configuration) -> Iterator[ConfigFinding]:
             )
         elif not concept.is_there and not data.is_carried:
             what = f"the folder of concept {shown(concept.name)}{data.where}"
+            if _may_be_fetched(configuration, concept):
+                near = near_path(concept.folder)
+                yield ConfigFinding(
+                    "warning",
+                    field,
+                    f"{what} does not exist",
+                    f"OneTrainer takes {shown(concept.path)} for the name of a dataset on the hub, and fetches that",
+                    "name a folder where no dataset is meant" if near is None else f"did you mean {near}?",
+                )
+                continue
             yield _missing(configuration, concept.folder, field, concept.path, what, may_write=data.is_inline)
+
+
+def _may_be_fetched(configuration: Configuration, concept: ConceptEntry) -> bool:
+    """Whether it is OWNER/NAME and no path below a folder that is there: OneTrainer fetches such a dataset."""
+    is_name = _DATASET.fullmatch(concept.path) is not None and ".." not in concept.path
+    return is_name and configuration.is_for_onetrainer and not os.path.isdir(concept.folder.parent)  # noqa: PTH112
 
 
 def _missing(
@@ -161,8 +180,7 @@ def repeated_folders(configuration: Configuration) -> Iterator[ConfigFinding]:
             continue
         for other in seen:
             # The same clips at another resolution, or with other captions, are meant.
-            differ = any(concept.get(name) != other.get(name) for name in ("image", "text"))
-            if not differ and _overlap(concept, other):
+            if _overlap(concept, other) and all(concept.get(name) == other.get(name) for name in ("image", "text")):
                 what = f"concepts {shown(other.name)} and {shown(concept.name)} take the same clips"
                 validates = "VALIDATION" in {concept.kind, other.kind} and concept.kind != other.kind
                 yield ConfigFinding(
@@ -179,49 +197,75 @@ def repeated_folders(configuration: Configuration) -> Iterator[ConfigFinding]:
 
 
 def _overlap(one: ConceptEntry, other: ConceptEntry) -> bool:
-    first, second = _real(one.folder), _real(other.folder)
+    first, second = one.real_folder, other.real_folder
     return (
         first == second
-        or (other.is_recursive and first.startswith(os.path.join(second, "")))  # noqa: PTH118
-        or (one.is_recursive and second.startswith(os.path.join(first, "")))  # noqa: PTH118
+        or (other.is_recursive and lies_in(first, second))
+        or (one.is_recursive and lies_in(second, first))
     )
-
-
-def _real(path: Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
 
 
 def captions(configuration: Configuration) -> Iterator[ConfigFinding]:
     """Prompts are where the concept looks for them. Single captions that lack are named with their clips."""
-    data = configuration.data
-    for concept in data.enabled:
-        source = concept.get("text", "prompt_source")
-        prompts = concept.get("text", "prompt_path")
-        if source == "concept":
-            field = concept.field("text.prompt_path")
-            if not isinstance(prompts, str) or not prompts:
-                yield ConfigFinding(
-                    "error",
-                    field,
-                    f"concept {shown(concept.name)} names no file with its prompts{data.where}",
-                    "prompt_source is set to one file for the whole concept",
-                    "name a text file with one prompt in each line, or set prompt_source to sample",
-                )
-            elif not os.path.isfile(data.find(prompts)) and not data.is_carried:  # noqa: PTH113 - it takes any text
-                what = f"the file with the prompts of concept {shown(concept.name)}{data.where}"
-                yield _missing(configuration, data.find(prompts), field, prompts, what, may_write=data.is_inline)
-        elif source in (None, "sample") and concept.samples and not concept.has_captions:
-            is_left_out = configuration.settings.missing_captions == "skip"
+    settings = configuration.settings
+    # OneTrainer's own pipeline, which goes by no setting of ours, trains on an empty prompt.
+    are_left_out = settings.missing_captions == "skip" and (
+        settings.validate_pipelines or not configuration.is_for_onetrainer
+    )
+    # One concept that is left out stops nothing while there is another.
+    is_nothing_left = are_left_out and all(
+        _has_no_prompt(concept, configuration) for concept in configuration.data.trained
+    )
+    becomes = "all of them are left out, as the settings ask" if are_left_out else "each is trained on an empty prompt"
+    for concept in configuration.data.enabled:
+        if not _has_no_prompt(concept, configuration):
+            continue
+        is_error = is_nothing_left and concept.kind != "VALIDATION"
+        if concept.get("text", "prompt_source") == "concept":
+            # The standalone host reads no concept without its file.
+            is_error = is_error or not configuration.is_for_onetrainer
+            yield _without_prompts(configuration, concept, "error" if is_error else "warning", becomes)
+        else:
             yield ConfigFinding(
-                "error" if is_left_out else "warning",
+                "error" if is_error else "warning",
                 concept.field("text.prompt_source"),
-                f"not one clip of concept {shown(concept.name)} has a caption{data.where}",
-                "all of them are left out, as the settings ask"
-                if is_left_out
-                else "each is trained on an empty prompt",
+                f"not one clip of concept {shown(concept.name)} has a caption{configuration.data.where}",
+                becomes,
                 "write a text file of the same name beside each clip (dance.mp4, dance.txt), "
                 "or set prompt_source to filename or concept",
             )
+
+
+def _has_no_prompt(concept: ConceptEntry, configuration: Configuration) -> bool:
+    """Whether not one of its clips has a prompt, as far as files tell."""
+    data, source = configuration.data, concept.get("text", "prompt_source")
+    if source == "concept":
+        prompts = _prompt_path(concept)
+        return not prompts or (not os.path.isfile(data.find(prompts)) and not data.is_carried)  # noqa: PTH113
+    return source in (None, "sample") and bool(concept.samples) and not concept.has_captions
+
+
+def _prompt_path(concept: ConceptEntry) -> str:
+    path = concept.get("text", "prompt_path")
+    return path if isinstance(path, str) else ""
+
+
+def _without_prompts(
+    configuration: Configuration, concept: ConceptEntry, severity: Severity, becomes: str
+) -> ConfigFinding:
+    """What is said of a concept that has one file for all its prompts, where there is none."""
+    data, field, prompts = configuration.data, concept.field("text.prompt_path"), _prompt_path(concept)
+    if prompts:
+        what = f"the file with the prompts of concept {shown(concept.name)}{data.where}"
+        found = _missing(configuration, data.find(prompts), field, prompts, what, may_write=data.is_inline)
+        return replace(found, severity=severity, why=f"{found.why}: {becomes}")
+    return ConfigFinding(
+        severity,
+        field,
+        f"concept {shown(concept.name)} names no file with its prompts{data.where}",
+        f"prompt_source is set to one file for the whole concept: {becomes}",
+        "name a text file with one prompt in each line, or set prompt_source to sample",
+    )
 
 
 def concept_numbers(configuration: Configuration) -> Iterator[ConfigFinding]:
@@ -232,8 +276,9 @@ def concept_numbers(configuration: Configuration) -> Iterator[ConfigFinding]:
             value = concept.get(name)
             number = finite_number(value)
             if value is not None and (number is None or number < least):
+                is_taken = configuration.is_for_onetrainer and _is_taken_by_onetrainer(name, number, data)
                 yield ConfigFinding(
-                    "error",
+                    "warning" if is_taken else "error",
                     concept.field(name),
                     f"{name} of concept {shown(concept.name)} is {shown(value)}{data.where}",
                     f"a number of at least {least} is needed",
@@ -247,3 +292,8 @@ def concept_numbers(configuration: Configuration) -> Iterator[ConfigFinding]:
                     "none of its clips is ever trained on",
                     "write 1, or disable the concept",
                 )
+
+
+def _is_taken_by_onetrainer(name: str, number: float | None, data: TrainingData) -> bool:
+    """Whether OneTrainer trains with it all the same: what its file has instead of a number counts as not set."""
+    return not data.is_inline if number is None else name == "loss_weight"

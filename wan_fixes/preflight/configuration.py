@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wan_fixes.models.hardware import Hardware
+from wan_fixes.preflight.near_paths import expanded, first_place
 from wan_fixes.preflight.training_data import TrainingData
 from wan_fixes.preflight.values import finite_number, shown
 from wan_fixes.settings import Settings
@@ -107,6 +108,22 @@ class Configuration:
         """Its concepts, and the files in their folders."""
         return TrainingData(self.given("concepts"), self.text("concept_file_name"), self.text("cache_dir"), self)
 
+    @property
+    def is_for_onetrainer(self) -> bool:
+        """Whether OneTrainer trains it. The standalone host looks beside the preset first, and takes less."""
+        return self.beside is None
+
+    @cached_property
+    def goes_on_from_backup(self) -> bool:
+        """Whether OneTrainer takes up its last backup, which then stands for what the training began with."""
+        if not self.is_for_onetrainer or not self.is_on("continue_last_backup"):
+            return False
+        backups = self.written_to(self.text("workspace_dir")) / "backup"
+        try:
+            return any(entry.is_dir() for entry in os.scandir(backups))
+        except (OSError, ValueError):
+            return False
+
     # What a field holds
 
     def given(self, field: str) -> Any:
@@ -149,20 +166,15 @@ class Configuration:
 
     # Where a path leads
 
+    @property
+    def read_folders(self) -> tuple[Path, ...]:
+        """Where the path of something that is read is looked up, in this order."""
+        return (self.base,) if self.beside is None else (self.beside, self.base)
+
     def read_from(self, text: str) -> Path:
         """The path of something that is read: beside the preset where it is there, else in the working folder."""
-        path = _expanded(text)
-        if self.beside is not None and os.path.exists(self.beside / path):  # noqa: PTH110 - it takes any text
-            return self.beside / path
-        return self.base / path
+        return first_place(text, self.read_folders)
 
     def written_to(self, text: str) -> Path:
         """The path of something that is written: in the working folder."""
-        return self.base / _expanded(text)
-
-
-def _expanded(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # ~ of somebody whom this machine does not know
-        return Path(text)
+        return self.base / expanded(text)

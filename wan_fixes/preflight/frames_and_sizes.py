@@ -8,6 +8,7 @@ from typing import Final
 from wan_fixes.preflight.configuration import Configuration
 from wan_fixes.preflight.finding import ConfigFinding, Correction
 from wan_fixes.preflight.resolution import as_resolution, check_resolution, fitted, sizes_of
+from wan_fixes.preflight.training_data import ConceptEntry
 from wan_fixes.preflight.values import shown
 from wan_fixes.wan.variants import WanVariant
 
@@ -85,10 +86,39 @@ def resolution_overrides(configuration: Configuration) -> Iterator[ConfigFinding
     if variant is None:
         return
     for concept in configuration.data.trained:
+        value = concept.get("image", "resolution_override")
+        field = concept.field("image.resolution_override")
         if concept.get("image", "enable_resolution_override") is True:
-            value = concept.get("image", "resolution_override")
-            field = concept.field("image.resolution_override")
             yield from _resolution_of(configuration, variant, field, "512" if value is None else value)
+            cuts_squares = configuration.is_for_onetrainer and not configuration.is_on("aspect_ratio_bucketing")
+            if cuts_squares and _is_width_and_height(value):
+                yield _not_square(f"the resolution of concept {shown(concept.name)}", str(value))
+        elif isinstance(value, str) and _is_fatal(configuration, concept, value):
+            yield ConfigFinding(
+                "error",
+                field,
+                f"{shown(value)} is no resolution",
+                "OneTrainer reads it even though enable_resolution_override is off, and stops at it",
+                'write "512", which is the default',
+                Correction(field, "512") if configuration.data.is_inline else None,
+            )
+
+
+def _is_fatal(configuration: Configuration, concept: ConceptEntry, text: str) -> bool:
+    """Whether mgds stops at it, which reads that of each clip (`AspectBucketing` and `SingleAspectCalculation`)."""
+    if not configuration.is_for_onetrainer or not concept.samples:
+        return False
+    is_size = "x" in text and "," not in text and configuration.is_on("aspect_ratio_bucketing")
+    sides = text.split("x")[:2] if is_size else text.split(",")
+    return not all(map(_is_whole, sides))
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _resolution_of(
@@ -142,12 +172,19 @@ def _resolution_of(
 
 def _squares(configuration: Configuration) -> Iterator[ConfigFinding]:
     text = configuration.text("resolution")
-    if configuration.is_on("aspect_ratio_bucketing") or check_resolution(text) is not None or "x" not in text:
-        return
-    yield ConfigFinding(
+    if not configuration.is_on("aspect_ratio_bucketing") and _is_width_and_height(text):
+        yield _not_square("the resolution", text)
+
+
+def _is_width_and_height(value: object) -> bool:
+    return isinstance(value, str) and check_resolution(value) is None and "x" in value
+
+
+def _not_square(what: str, text: str) -> ConfigFinding:
+    return ConfigFinding(
         "error",
         "aspect_ratio_bucketing",
-        f"the resolution is {text.strip()}, and aspect ratio bucketing is off",
+        f"{what} is {text.strip()}, and aspect ratio bucketing is off",
         "without it every clip is cropped to a square, and a width and a height cannot be read",
         "switch aspect ratio bucketing on",
         Correction("aspect_ratio_bucketing", True),

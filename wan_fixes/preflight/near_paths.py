@@ -1,4 +1,4 @@
-"""Existing paths that may be meant by one that does not exist: misspelt, moved, or pasted with quotes around it."""
+"""Where a path of a preset leads, and existing paths that may be meant by one that leads nowhere: misspelt or moved."""
 
 from __future__ import annotations
 
@@ -7,12 +7,44 @@ import difflib
 import itertools
 import os
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 _MOST_FOLDERS: Final = 1000  # entries of one folder that are looked at for a path that has moved
 _MARKS: Final = " \t\r\n\"'\u201c\u201d\u2018\u2019"
+
+
+def first_place(text: str, folders: Sequence[Path]) -> Path:
+    """A path to read from: as it is when absolute, else in the first of `folders` that holds it, else in the last.
+
+    A preset thus works with what lies beside it, and, as in OneTrainer, with what lies in the working folder.
+    """
+    path = expanded(text)
+    if path.is_absolute():
+        return path
+    return next((folder / path for folder in folders if _exists(folder / path)), folders[-1] / path)
+
+
+def expanded(text: str) -> Path:
+    """The path that a text spells, with ``~`` as the home folder where there is one."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~ of somebody whom this machine does not know
+        return Path(text)
+
+
+def real_path(path: Path) -> str:
+    """A path without links, so that two of the same folder are equal; a name that no system has stays as it is."""
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except (OSError, ValueError):
+        return str(path)
+
+
+def lies_in(path: str, folder: str) -> bool:
+    """Whether one of two real paths is the other, or below it."""
+    return path == folder or path.startswith(os.path.join(folder, ""))  # noqa: PTH118
 
 
 def near_path(path: Path) -> Path | None:

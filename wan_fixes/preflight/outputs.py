@@ -10,11 +10,12 @@ from typing import Final
 from wan_fixes.filesystem import network_file_system
 from wan_fixes.preflight.configuration import Configuration
 from wan_fixes.preflight.finding import ConfigFinding, Correction
+from wan_fixes.preflight.near_paths import lies_in, real_path
 from wan_fixes.preflight.training_data import ConceptEntry
 from wan_fixes.preflight.values import shown
 from wan_fixes.wan.weight_files import WeightFileError, read_header
 
-#: OneTrainer's output formats that are folders; every other one is a file of safetensors.
+#: OneTrainer's output formats that are folders; every other one, and what the standalone host writes, is a file.
 _FOLDER_FORMATS: Final = ("DIFFUSERS", "INTERNAL")
 #: Parts of the names of an adapter's weights, of all kinds that OneTrainer trains.
 _ADAPTER_WORDS: Final = ("lora", "hada_", "lokr", "oft", "dora")
@@ -28,6 +29,8 @@ def destination(configuration: Configuration) -> Iterator[ConfigFinding]:
     """Where the weights are written when all is done: found out now, and not then."""
     field = "output_model_destination"
     text = configuration.text(field)
+    if configuration.is_for_onetrainer and configuration.is_on("only_cache"):
+        return  # nothing is written but the cache
     if not text.strip():
         yield ConfigFinding(
             "error",
@@ -38,13 +41,17 @@ def destination(configuration: Configuration) -> Iterator[ConfigFinding]:
         )
         return
     path = configuration.written_to(text)
-    is_file = configuration.text("output_model_format") not in _FOLDER_FORMATS
+    in_onetrainer = configuration.is_for_onetrainer
+    is_file = not in_onetrainer or configuration.text("output_model_format") not in _FOLDER_FORMATS
     if is_file and os.path.isdir(path):  # noqa: PTH112 - it takes any text
+        if in_onetrainer:  # writes a file with the time as its name into it
+            yield from _unwritable(field, "what is trained", path)
+            return
         yield ConfigFinding(
             "error",
             field,
             f"{shown(text)} is a folder",
-            "a file is written there when the training ends",
+            "the standalone host writes a file there when the training ends",
             f'name a file in it, like "{(Path(text) / "lora.safetensors").as_posix()}"',
         )
         return
@@ -54,17 +61,22 @@ def destination(configuration: Configuration) -> Iterator[ConfigFinding]:
         )
         return
     yield from _unwritable(field, "what is trained", path.parent)
-    if is_file and configuration.is_lora and configuration.variant is not None and path.suffix != ".safetensors":
+    if is_file and configuration.is_lora and configuration.variant is not None and _lacks_its_ending(path):
         better = f"{text.strip()}.safetensors"
+        is_meant = not path.suffix and not text.rstrip().endswith(("/", "\\"))  # else a folder is
         yield ConfigFinding(
             "warning",
             field,
             f"{shown(text)} does not end in .safetensors",
             "other programs know a LoRA by its ending",
-            f"write it as {shown(better)}",
-            Correction(field, better) if not path.suffix else None,
+            f"write it as {shown(better)}" if is_meant else 'name a file, like "models/lora.safetensors"',
+            Correction(field, better) if is_meant else None,
         )
     yield from _replaced(configuration, field, text, path)
+
+
+def _lacks_its_ending(path: Path) -> bool:
+    return path.suffix.lower() != ".safetensors"
 
 
 def _replaced(configuration: Configuration, field: str, text: str, path: Path) -> Iterator[ConfigFinding]:
@@ -86,6 +98,24 @@ def _replaced(configuration: Configuration, field: str, text: str, path: Path) -
         "it would be replaced when the training ends",
         "name another file, or move that one away",
     )
+
+
+def sample_file(configuration: Configuration) -> Iterator[ConfigFinding]:
+    """OneTrainer writes the samples to make into the workspace before all else, and stops where it cannot read them."""
+    field = "sample_definition_file_name"
+    values, text = configuration.values, configuration.text(field)
+    # Both stand in all that OneTrainer writes out; a preset that says nothing of samples gets those of the window.
+    is_read = "samples" in values and values["samples"] is None and field in values
+    if not is_read or not configuration.is_for_onetrainer:
+        return
+    if not os.path.exists(configuration.base / text):  # noqa: PTH110 - it takes any text
+        yield ConfigFinding(
+            "error",
+            field,
+            f"there is no {shown(text)}, which says what to make samples of",
+            "OneTrainer reads it when a training starts, whether samples are made or not",
+            "open the tab for sampling once, which makes the file, or name one; [] in it means none",
+        )
 
 
 def written_folders(configuration: Configuration) -> Iterator[ConfigFinding]:
@@ -142,12 +172,12 @@ def own_output_as_data(configuration: Configuration) -> Iterator[ConfigFinding]:
 
 
 def _workspace_in(configuration: Configuration, concept: ConceptEntry) -> Iterator[ConfigFinding]:
-    workspace = _real(configuration.written_to(configuration.text("workspace_dir") or "."))
-    folder = _real(concept.folder)
-    is_trained_on = concept.is_recursive and _lies_in(workspace, folder)
+    workspace = real_path(configuration.written_to(configuration.text("workspace_dir") or "."))
+    folder = concept.real_folder
+    is_trained_on = concept.is_recursive and lies_in(workspace, folder)
     if is_trained_on or workspace == folder:
         yield ConfigFinding(
-            "error" if is_trained_on else "warning",
+            "warning",
             "workspace_dir",
             f"the workspace lies in the folder of concept {shown(concept.name)}",
             "the samples that are made there are collected as clips by the next training"
@@ -158,19 +188,20 @@ def _workspace_in(configuration: Configuration, concept: ConceptEntry) -> Iterat
 
 
 def _cache_around(configuration: Configuration, concept: ConceptEntry) -> Iterator[ConfigFinding]:
-    cache = _real(configuration.written_to(configuration.text("cache_dir") or "."))
-    folder = _real(concept.folder)
+    cache = real_path(configuration.written_to(configuration.text("cache_dir") or "."))
+    folder = concept.real_folder
     if folder.startswith(os.path.join(cache, "")):  # noqa: PTH118 - of a path with its links resolved
         first = Path(folder).relative_to(cache).parts[0]
         if first in _CLEARED or first.startswith(_CLEARED_PREFIX):
+            is_cleared = all(map(configuration.is_on, ("clear_cache_before_training", "latent_caching")))
             yield ConfigFinding(
-                "error",
+                "error" if is_cleared and configuration.is_for_onetrainer else "warning",
                 "cache_dir",
                 f"the clips of concept {shown(concept.name)} lie in the cache folder, in {first}",
                 "OneTrainer deletes folders of that name when it clears its cache, and your clips with them",
                 "name another cache folder",
             )
-    elif _lies_in(cache, folder) and (concept.is_recursive or cache == folder):
+    elif lies_in(cache, folder) and (concept.is_recursive or cache == folder):
         yield ConfigFinding(
             "warning",
             "cache_dir",
@@ -178,14 +209,3 @@ def _cache_around(configuration: Configuration, concept: ConceptEntry) -> Iterat
             "all its files are looked through for clips at every start, and clearing it deletes folders there",
             "name a cache folder outside of it",
         )
-
-
-def _lies_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(os.path.join(folder, ""))  # noqa: PTH118 - both are resolved
-
-
-def _real(path: Path) -> str:
-    try:
-        return os.path.normcase(os.path.realpath(path))
-    except (OSError, ValueError):  # a name that no system has
-        return str(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from wan_fixes.preflight.configuration import Configuration
@@ -63,8 +63,10 @@ def learning_rates(configuration: Configuration) -> Iterator[ConfigFinding]:
 def _fields(configuration: Configuration) -> list[str]:
     """Of WAN those of the parts that are trained; of another model type the one for all of it."""
     if configuration.variant is None:
-        # Parts of other models may all have rates of their own.
-        return ["learning_rate"] if configuration.given("learning_rate") not in (None, 0) else []
+        # Parts of other models may all have rates of their own, so that the one for all of it says nothing.
+        parts = [part for part in configuration.values.values() if isinstance(part, Mapping)]
+        has_own = any(part.get("learning_rate") is not None for part in parts)
+        return [] if has_own or configuration.given("learning_rate") in (None, 0) else ["learning_rate"]
     own = [f"{part}.learning_rate" for part in configuration.experts]
     return list(dict.fromkeys(field if configuration.given(field) is not None else "learning_rate" for field in own))
 

@@ -27,6 +27,7 @@ EMPTY_CONCEPTS: Final = "empty_concepts"
 RULES: Final[Mapping[str, Rule]] = {
     "model_type": base_model.model_type,
     "base_model": base_model.base_model,
+    "other_weights": base_model.other_weights,
     "training_method": combinations.training_method,
     "trained_parts": combinations.trained_parts,
     "concept_list": concepts.concept_list,
@@ -56,6 +57,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "masks": combinations.masks,
     "stale_cache": combinations.stale_cache,
     "destination": outputs.destination,
+    "sample_file": outputs.sample_file,
     "written_folders": outputs.written_folders,
     "network_cache": outputs.network_cache,
     "own_output_as_data": outputs.own_output_as_data,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import locale
 import math
 import os
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wan_fixes.media import MASK_POSTFIXES, ScanResult, is_image, is_sample, scan_folder
+from wan_fixes.preflight.near_paths import first_place, real_path
 from wan_fixes.preflight.values import finite_number
 from wan_fixes.store.manifest import was_carried
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _LARGEST_FILE: Final = 16 << 20  # bytes of a concept file
 _MOST_SUBFOLDERS: Final = 200  # that are looked into for clips, where a folder has none itself
 _KINDS_SHOWN: Final = 3
+_BALANCING: Final = ("balancing", "repeats")  # the second is how older versions said it
 
 
 class ConceptEntry:
@@ -78,7 +81,12 @@ class ConceptEntry:
         """Where it is looked for, whether it is there or not."""
         return self._configuration.data.find(self.path)
 
-    @property
+    @cached_property
+    def real_folder(self) -> str:
+        """The same without links, to be compared."""
+        return real_path(self.folder)
+
+    @cached_property
     def is_recursive(self) -> bool:
         """Whether its subfolders count."""
         return self.get("include_subdirectories") is True
@@ -110,7 +118,8 @@ class ConceptEntry:
     @property
     def has_captions(self) -> bool:
         """Whether any of its clips and images has a text file of its name."""
-        texts = {os.path.splitext(path)[0] for path in self._found.paths if path.endswith(".txt")}  # noqa: PTH122
+        found = self._found.paths
+        texts = {os.path.splitext(path)[0] for path in found if path.lower().endswith(".txt")}  # noqa: PTH122
         return any(os.path.splitext(path)[0] in texts for path in self.samples)  # noqa: PTH122 - of 100,000 paths
 
     @property
@@ -131,7 +140,8 @@ class ConceptEntry:
     @property
     def samples_by_epoch(self) -> float:
         """How many of its samples an epoch uses."""
-        balancing = finite_number(1.0 if self.get("balancing") is None else self.get("balancing"))
+        repeats = next((self.get(name) for name in _BALANCING if self.get(name) is not None), 1.0)
+        balancing = finite_number(repeats)
         factor = 1.0 if balancing is None else max(0.0, balancing)
         return factor if self.get("balancing_strategy") == "SAMPLES" else factor * len(self.samples)
 
@@ -165,11 +175,10 @@ class TrainingData:
 
     def find(self, text: str) -> Path:
         """The path that is written in a concept: beside the concept file where it is there, else as anywhere."""
-        found = self._configuration.read_from(text)
-        if self.file is not None and self._configuration.beside is not None:
-            beside = self.file.parent / text
-            return beside if os.path.exists(beside) else found  # noqa: PTH110 - it takes any text
-        return found
+        folders = self._configuration.read_folders
+        if self.file is not None and not self._configuration.is_for_onetrainer:
+            folders = (self.file.parent, *folders)
+        return first_place(text, folders)
 
     @cached_property
     def listed(self) -> Any:
@@ -181,13 +190,25 @@ class TrainingData:
         if len(content) > _LARGEST_FILE:
             raise ValueError("it is far too large for a concept file")
         try:
-            return json.loads(content.decode("utf-8-sig"))
+            return json.loads(self._decoded(content))
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
 
+    def _decoded(self, content: bytes) -> str:
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            if not self._configuration.is_for_onetrainer:
+                raise
+        # OneTrainer writes and reads it in the system's own encoding, which on Windows is another one.
+        try:
+            return content.decode(locale.getpreferredencoding(False))
+        except LookupError as error:
+            raise ValueError(str(error)) from None
+
     @cached_property
     def enabled(self) -> list[ConceptEntry]:
-        """Those that are switched on; validation concepts only where validation is."""
+        """Those that are switched on; validation concepts only where OneTrainer validates: the other host does not."""
         try:
             listed = self.listed
         except (OSError, ValueError):
@@ -197,7 +218,7 @@ class TrainingData:
             for number, entry in enumerate(listed if isinstance(listed, list) else [])
             if isinstance(entry, Mapping) and entry.get("enabled") is not False
         ]
-        validates = self._configuration.is_on("validation")
+        validates = self._configuration.is_for_onetrainer and self._configuration.is_on("validation")
         return [entry for entry in entries if validates or entry.kind != "VALIDATION"]
 
     @property

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
 
 from wan_fixes import __version__
-from wan_fixes.errors import WanFixesError
+from wan_fixes.errors import NoRunError, WanFixesError
 from wan_fixes.health import plain
 from wan_fixes.models.ensure import ModelEnsurer
 from wan_fixes.models.failures import ErrorCode, ModelError
@@ -57,10 +57,10 @@ def create_app(
     token:
         What each request must bring; "" for none.
     last_run:
-        Gives the last run of a workspace as JSON types, with finite numbers, for ``/stats``; raises WanFixesError where
+        Gives the last run of a workspace as JSON types, with finite numbers, for ``/stats``; raises NoRunError where
         there is none. None where no workspace is served.
     run_database:
-        Gives the run database of that workspace, for ``/alerts`` and ``/metrics``; raises WanFixesError where there is
+        Gives the run database of that workspace, for ``/alerts`` and ``/metrics``; raises NoRunError where there is
         none.
     revalidation:
         Begun and ended with the application.
@@ -144,7 +144,7 @@ def create_app(
         try:
             return JSONResponse(await deadline.run(last_run))
         except WanFixesError as error:
-            return JSONResponse(_problem(error, "NO_RUN"), 404)
+            return _without_run(error)
 
     @app.get(
         "/alerts",
@@ -158,7 +158,7 @@ def create_app(
         try:
             return JSONResponse(asdict(await deadline.run(runs.alerts)))
         except WanFixesError as error:
-            return JSONResponse(_problem(error, "NO_RUN"), 404)
+            return _without_run(error)
 
     @app.exception_handler(OverdueError)
     async def overdue(_: Request, _error: Exception) -> Response:
@@ -199,6 +199,13 @@ def create_app(
 def _no_workspace() -> Response:
     missing = error_of("NO_WORKSPACE", "no workspace is served", fix="start it with --workspace PLACE")
     return JSONResponse({"error": missing}, 404)
+
+
+def _without_run(error: WanFixesError) -> Response:
+    """None has been recorded yet, or what was recorded cannot be read."""
+    if isinstance(error, NoRunError):
+        return JSONResponse(_problem(error, "NO_RUN"), 404)
+    return JSONResponse({"status": "unreadable", **_problem(error, "UNREADABLE")}, 503)
 
 
 def _problem(error: WanFixesError, code: str) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from typing import Any, Final, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from wan_fixes.errors import WanFixesError
+from wan_fixes.errors import NoRunError, WanFixesError
 from wan_fixes.health import RunReader, RunRecord, plain, total
 from wan_fixes.health.alerts import AlertKind
+from wan_fixes.health.run_records import SILENT_SECONDS
 from wan_fixes.service.replies import AlertReply, RunAlerts, ServedRun
 
-_SILENT_SECONDS: Final = 60.0  # the process of a run writes every few seconds, whatever it does
 _MOST_MODULES: Final = 64
 _OTHERS: Final = "others"
 _LABEL_LENGTH: Final = 80
@@ -51,7 +51,7 @@ class _Seen:
 
     @property
     def is_silent(self) -> bool:
-        return self.is_running and self.silent_seconds > _SILENT_SECONDS
+        return self.is_running and self.silent_seconds > SILENT_SECONDS
 
 
 class RunLook:
@@ -60,7 +60,7 @@ class RunLook:
     Parameters
     ----------
     find:
-        Gives the run database; raises WanFixesError where there is none.
+        Gives the run database; raises NoRunError where there is none.
     """
 
     def __init__(self, find: Callable[[], Path], clock: Callable[[], float] = time.time) -> None:
@@ -68,7 +68,7 @@ class RunLook:
         self._clock = clock
 
     def alerts(self) -> RunAlerts:
-        """The alerts that are on. Raises WanFixesError where there is no run, or it cannot be read."""
+        """The alerts that are on. Raises NoRunError where there is no run, WanFixesError where it cannot be read."""
         seen = self.seen()
         served = ServedRun(seen.run.id, plain(seen.run.kind), seen.run.status, seen.run.started)
         is_bad = bool(seen.alerts) or seen.is_silent
@@ -76,12 +76,12 @@ class RunLook:
         return RunAlerts("alert" if is_bad else "ok", served, seen.is_silent, silent_seconds, list(seen.alerts))
 
     def seen(self) -> _Seen:
-        """All that is told of it. Raises WanFixesError where there is no run, or it cannot be read."""
-        reader = RunReader(self._find())
+        """All that is told of it. Raises NoRunError where there is no run, WanFixesError where it cannot be read."""
+        reader = RunReader(self._find(), self._clock)
         with reader.one_moment():
             run = reader.latest_run()
             if run is None:
-                raise WanFixesError("there is no run", path=reader.path, reason="none was recorded")
+                raise NoRunError("there is no run", path=reader.path, reason="none was recorded")
             is_running = run.status == "running"
             gauges = reader.gauges(run.id, latest=1) if is_running else []
             recorded = reader.states(run.id).get("alerts") if is_running else None

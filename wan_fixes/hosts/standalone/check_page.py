@@ -10,8 +10,10 @@ from wan_fixes.health.html_page import html_page, text_of
 from wan_fixes.hosts.standalone.check import FileVerdict
 from wan_fixes.hosts.standalone.clip_spread import Bars, ClipSpread
 from wan_fixes.hosts.standalone.preset import Preset
+from wan_fixes.preflight import ConfigFinding
 
 _STATUSES = ("rejected", "warning", "good")  # what needs a hand comes first
+_SEVERITIES = {"error": "rejected", "warning": "warning"}  # the styles of verdicts
 _STYLE = """
 td.name { word-break: break-all; }
 img { max-height: 120px; border-radius: 4px; }
@@ -31,6 +33,7 @@ def check_page(
     verdicts: Sequence[FileVerdict],
     spread: ClipSpread,
     poster: Callable[[str], bytes | None],
+    found: Sequence[ConfigFinding] = (),
 ) -> str:
     """The page.
 
@@ -38,6 +41,8 @@ def check_page(
     ----------
     poster:
         Gives a JPEG of a file that was rejected, or None.
+    found:
+        What is to be said of the preset itself.
     """
     counts: Counter[str] = Counter(verdict.status for verdict in verdicts)
     totals = ", ".join(f"{counts[status]} {status}" for status in reversed(_STATUSES))
@@ -51,6 +56,7 @@ def check_page(
     return html_page(
         f"wan check: {preset.path.name}",
         f"<h1>{text_of(preset.path)}</h1>\n<p>{text_of(heading)}</p>\n"
+        f"{_findings(found)}"
         f"<table>\n<tr><th></th><th>clip</th><th>verdict</th><th>why, and what helps</th></tr>\n{rows}</table>\n"
         f"{_bars(f'frames at {preset.variant.fps} fps', spread.lengths)}"
         f"{_bars('frames per second', spread.rates)}"
@@ -58,6 +64,19 @@ def check_page(
         made_by="wan check",
         style=_STYLE,
     )
+
+
+def _findings(found: Sequence[ConfigFinding]) -> str:
+    """A table of what was found of the preset; "" where nothing was."""
+    if not found:
+        return ""
+    rows = "".join(
+        f'<tr><td class="name">{text_of(finding.field)}</td>'
+        f'<td class="{_SEVERITIES[finding.severity]}">{finding.severity}</td>'
+        f'<td>{text_of(f"{finding.what}: {finding.why}")}<div class="fix">{text_of(finding.fix)}</div></td></tr>\n'
+        for finding in found
+    )
+    return f"<table>\n<tr><th>field</th><th>verdict</th><th>what and why, and what helps</th></tr>\n{rows}</table>\n"
 
 
 def _row(verdict: FileVerdict, jpeg: bytes | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.migrations import migrate_concept
 from wan_fixes.hosts.standalone.onetrainer_fields import CONCEPT, CONCEPT_IMAGE, CONCEPT_TEXT
-from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
+from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, as_limit, missing_path, read_json, resolve_input
 from wan_fixes.preflight.resolution import check_resolution
 from wan_fixes.store.manifest import was_carried
 
@@ -166,8 +166,12 @@ def _read_concept(
         notes.append(FieldNote(f"{prefix}type", "VALIDATION", "ignored", "the concept is not trained, nor validated"))
         return None
     if kind not in kinds:
-        raise reader.wrong(
-            "type", "STANDARD", "prior preservation is not done here: disable the concept or set its type to STANDARD"
+        raise as_limit(
+            reader.wrong(
+                "type",
+                "STANDARD",
+                "prior preservation is not done here: disable the concept or set its type to STANDARD",
+            )
         )
     reader.sweep()
     concept = Concept(

@@ -10,6 +10,8 @@ from typing import Any
 
 _PARTS = ("transformer", "text_encoder", "vae")
 
+_LAST_WITH_PRIOR = 8  # the version up to which the transformer's fields were those of "prior"
+
 _RENAMED = {
     "save_after": "save_every",
     "save_after_unit": "save_every_unit",
@@ -38,6 +40,14 @@ def migrate_train_config(data: dict[str, Any]) -> dict[str, Any]:
                 part["weight_dtype"] = shared_dtype
     result.update(parts)
     return result
+
+
+def has_old_spelling(data: dict[str, Any], field: str) -> bool:
+    """Whether a preset has a field, by its present dotted name, under an old one, which wins in OneTrainer."""
+    version = data.get("__version")
+    if field.startswith("transformer.") and isinstance(version, int) and version <= _LAST_WITH_PRIOR:
+        return True
+    return any(old in data for old, new in _RENAMED.items() if new == field)
 
 
 def _spread_checkpointing(result: dict[str, Any], parts: dict[str, dict[str, Any]]) -> None:

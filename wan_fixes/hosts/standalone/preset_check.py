@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wan_fixes.hosts.standalone.migrations import migrate_train_config
+from wan_fixes.hosts.standalone.migrations import has_old_spelling, migrate_train_config
 from wan_fixes.hosts.standalone.reading import read_json
 from wan_fixes.models.hardware import Hardware
 from wan_fixes.models.layout import models_root
@@ -27,4 +28,12 @@ def check_preset_file(path: Path, settings: Settings, **changes: Any) -> tuple[d
         return {}, []
     machine = Hardware.of_this_machine(models_root())
     config = {**migrate_train_config(content), **changes}
-    return content, check_config(config, base=Path.cwd(), beside=file.parent, gpu=machine, settings=settings)
+    found = check_config(config, base=Path.cwd(), beside=file.parent, gpu=machine, settings=settings)
+    return content, [_as_it_can_be_written(finding, content) for finding in found]
+
+
+def _as_it_can_be_written(finding: ConfigFinding, content: dict[str, Any]) -> ConfigFinding:
+    """Without its correction where the file has the field's old name: OneTrainer would write the old value over it."""
+    if finding.correction is not None and has_old_spelling(content, finding.correction.field):
+        return replace(finding, correction=None)
+    return finding

@@ -23,10 +23,10 @@ from wan_fixes.hosts.standalone.onetrainer_fields import (
     Field,
 )
 from wan_fixes.hosts.standalone.preset import DEFAULT_SEED, OptimizerSettings, Preset
-from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, missing_path, read_json, resolve_input
+from wan_fixes.hosts.standalone.preset_sizes import read_frames, read_resolution
+from wan_fixes.hosts.standalone.reading import FieldNote, FieldReader, as_limit, missing_path, read_json, resolve_input
 from wan_fixes.hosts.standalone.samples import SampleDefinition, read_samples
 from wan_fixes.models.locate import named_like, named_model
-from wan_fixes.preflight.resolution import check_resolution
 from wan_fixes.wan.lora_keys import LORA_FORMATS, LoraFormat
 from wan_fixes.wan.variants import VARIANTS, WanVariant
 
@@ -62,7 +62,7 @@ def read_preset(path: str | Path, *, needs_model: bool = True) -> Preset:
         data = migrate_train_config(data)
     reader = FieldReader(data, {**TRAIN, **_OWN_FIELDS}, file=file, notes=notes)
     variant = _variant(reader)
-    reader.choice("training_method", ("LORA",), 'only LoRAs are trained here: set "training_method" to "LORA"')
+    reader.choice_of_host("training_method", ("LORA",), 'only LoRAs are trained here: set "training_method" to "LORA"')
     reader.sweep()
     return _Parts(reader, variant, needs_model=needs_model).preset()
 
@@ -96,15 +96,15 @@ class _Parts:
             output_model_destination=self._destination(),
             output_dtype=self._dtype(reader, "output_dtype"),
             concepts=self._concepts(),
-            resolution=self._resolution(),
-            frames=self._frames(),
+            resolution=read_resolution(reader, self.variant),
+            frames=read_frames(reader, self.variant),
             aspect_ratio_bucketing=reader.boolean("aspect_ratio_bucketing"),
             latent_caching=reader.boolean("latent_caching"),
             batch_size=reader.integer("batch_size", minimum=1),
             gradient_accumulation_steps=reader.integer("gradient_accumulation_steps", minimum=1),
             epochs=reader.integer("epochs", minimum=1),
             learning_rate=self._learning_rate(),
-            learning_rate_scheduler=reader.choice(
+            learning_rate_scheduler=reader.choice_of_host(
                 "learning_rate_scheduler", SCHEDULERS, "choose one of these; COSINE comes closest to most others"
             ),
             learning_rate_warmup_steps=reader.number("learning_rate_warmup_steps", minimum=0),
@@ -156,7 +156,7 @@ class _Parts:
             raise self.text_encoder.wrong("train", "false", "WAN's text encoder is not trained here: set it to false")
         cloud = self.reader.section("cloud", CLOUD)
         if cloud.boolean("enabled"):
-            raise cloud.wrong("enabled", "false", "cloud training is OneTrainer's own: set it to false")
+            raise as_limit(cloud.wrong("enabled", "false", "cloud training is OneTrainer's own: set it to false"))
 
     def _note_what_differs(self) -> None:
         """Fields that are known, and done in another way than the preset says."""
@@ -263,41 +263,6 @@ class _Parts:
             return ()
         return read_samples(file, file=file, variant=self.variant, notes=reader.notes)
 
-    def _resolution(self) -> str:
-        resolution = self.reader.text("resolution").strip()
-        fault = check_resolution(resolution)
-        if fault is not None:
-            raise self.reader.error("resolution", f'"{resolution}": {fault}', 'write it like "512" or "832x480"')
-        if "x" in resolution and not self.reader.boolean("aspect_ratio_bucketing"):
-            raise self.reader.error(
-                "resolution",
-                f"{resolution} is no square, and without aspect_ratio_bucketing clips are cropped to squares",
-                'set "aspect_ratio_bucketing" to true',
-            )
-        multiple = self.variant.spatial_multiple
-        if any(int(size) < multiple / 2 for size in re.split(r"\D+", resolution)):
-            raise self.reader.error(
-                "resolution", f'"{resolution}" is smaller than the {multiple} pixels that WAN needs', "make it larger"
-            )
-        fixed = [int(size) for size in resolution.split("x")] if "x" in resolution else []
-        if any(size % multiple for size in fixed):
-            width, height = (max(multiple, round(size / multiple) * multiple) for size in fixed)
-            reason = f"WAN takes multiples of {multiple}: clips become {width}x{height}"
-            self.reader.note("resolution", "adjusted", reason)
-        return resolution
-
-    def _frames(self) -> int:
-        frames = self.reader.integer("frames", minimum=1)
-        step = self.variant.temporal_compression
-        if (frames - 1) % step:
-            below = (frames - 1) // step * step + 1
-            raise self.reader.error(
-                "frames",
-                f"it is {frames}, and WAN takes {step}n + 1 frames: one, and then groups of {step}",
-                f"set it to {below} or {below + step}",
-            )
-        return frames
-
     def _learning_rate(self) -> float:
         part = self.transformer
         owner = self.reader if part.value("learning_rate") is None else part
@@ -323,7 +288,7 @@ class _Parts:
 
     def _optimizer(self) -> OptimizerSettings:
         reader = self.optimizer
-        name = reader.choice(
+        name = reader.choice_of_host(
             "optimizer", OPTIMIZERS, "set it to ADAMW, which takes the same learning rates as most others"
         )
         fallback = OptimizerSettings(name=name, weight_decay=0.01 if name == "ADAMW" else 0.0)
@@ -356,7 +321,9 @@ class _Parts:
     def _dtype(self, reader: FieldReader, name: str) -> str:
         if reader.value(name) == "NONE":
             return self._train_dtype()
-        return reader.choice(name, _WEIGHT_DTYPES, "quantised weights are not trained here: set it to BFLOAT_16")
+        return reader.choice_of_host(
+            name, _WEIGHT_DTYPES, "quantised weights are not trained here: set it to BFLOAT_16"
+        )
 
     def _layer_filter(self) -> tuple[str, ...]:
         patterns = tuple(part.strip() for part in self.reader.text("layer_filter").split(",") if part.strip())
@@ -407,7 +374,8 @@ def _variant(reader: FieldReader) -> WanVariant:
         reason = f"{name!r} is not a WAN model type"
     close = difflib.get_close_matches(name, supported, n=1)
     fix = f"did you mean {close[0]}? Supported are " if close else "set it to one of "
-    raise reader.error("model_type", reason, fix + ", ".join(supported))
+    error = reader.error("model_type", reason, fix + ", ".join(supported))
+    raise as_limit(error) if name in VARIANTS else error
 
 
 def _check_is_no_file(reader: FieldReader, name: str, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from wan_fixes.errors import UserError
 from wan_fixes.hosts.standalone.onetrainer_fields import Field
-from wan_fixes.preflight.near_paths import near_path
+from wan_fixes.preflight.near_paths import first_place, near_path
 
 _SHOWN = 80
 
@@ -36,6 +36,15 @@ class FieldNote:
 
     def __str__(self) -> str:
         return f"{self.field} = {self.value}: {self.status}, {self.reason}"
+
+
+class HostLimitError(UserError):
+    """A preset asks for something that OneTrainer does and the standalone host does not."""
+
+
+def as_limit(error: UserError) -> HostLimitError:
+    """The same error, said to be of this host alone."""
+    return HostLimitError(error.what, path=error.path, reason=error.reason, fix=error.fix)
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -79,17 +88,8 @@ def missing_path(path: Path, what: str, field: str = "") -> UserError:
 
 
 def resolve_input(text: str, folders: Sequence[Path]) -> Path:
-    """A path to read from: as it is when absolute, else the first of `folders` that holds it, else under the last.
-
-    A preset thus works with what lies beside it, and, as in OneTrainer, with what lies in the working folder.
-    """
-    path = Path(text).expanduser()
-    if path.is_absolute():
-        return path
-    for folder in folders:
-        if (folder / path).exists():
-            return (folder / path).absolute()
-    return (folders[-1] / path).absolute()
+    """A path to read from, in full: that of `first_place`."""
+    return first_place(text, folders).absolute()
 
 
 class FieldReader:
@@ -194,6 +194,15 @@ class FieldReader:
         if value not in options:
             raise self.wrong(name, "one of " + ", ".join(options) if len(options) > 1 else options[0], fix)
         return str(value)
+
+    def choice_of_host(self, name: str, choices: Iterable[str], fix: str) -> str:
+        """The same where OneTrainer has more to choose from: raises `HostLimitError` for another text."""
+        try:
+            return self.choice(name, choices, fix)
+        except UserError as error:
+            if not isinstance(self.value(name), str):
+                raise
+            raise as_limit(error) from None
 
     def section(self, name: str, fields: dict[str, Field]) -> FieldReader:
         """The reader of an object within this one; an absent or null one is empty."""
