@@ -95,10 +95,11 @@ def test_the_sampling_script_writes_the_picture_that_it_always_asks_for(
 def test_a_configuration_that_is_refused_before_loading_is_recorded_as_a_failed_run(
     host: Any, tiny_wan: Path, tmp_path: Path
 ) -> None:
-    from host.wan_runs import write_configuration
+    from host.wan_runs import make_clips, write_configuration
     from wan_fixes.health import RunDatabase, run_database_path
 
-    config = write_configuration(tiny_wan, tmp_path / "clips", tmp_path, output_model_format="LEGACY_LORA")
+    clips = make_clips(tmp_path / "clips")
+    config = write_configuration(tiny_wan, clips, tmp_path, output_model_format="LEGACY_LORA")
 
     done = host.launch("scripts/train.py", "--config-path", str(config))
 
