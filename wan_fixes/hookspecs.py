@@ -69,6 +69,6 @@ def onetrainer_ui_tabs() -> list[Any]:  # type: ignore[empty-body]
     ``build`` is called once, in the window's thread. Its ``components`` are the host's own builders of widgets
     (``label``, ``entry``, ``switch``, ``options_kv``, ``button``, …), the same for every toolkit;
     ``components.state(values)`` makes of a dictionary what they take as ``ui_state``; ``components.config()`` is the
-    window's configuration as it is now. ``frame`` is where the widgets go, by row and column. It scrolls, unless the tab
-    has ``scrolls = False``: then it is the whole page.
+    window's configuration as it is now. ``frame`` is where the widgets go, by row and column. It scrolls, unless the
+    tab has ``scrolls = False``: then it is the whole page.
     """
