@@ -190,7 +190,7 @@ def kill_one_of_two(top: Path, nursery: Nursery, contexts: Contexts, fresh: Fres
 
 
 def test_kills_cost_what_was_in_hand(tmp_path: Path, nursery: Nursery, contexts: Contexts, fresh: Fresh) -> None:
-    kill_again_and_again(tmp_path, nursery, contexts, fresh, kills=60)
+    kill_again_and_again(tmp_path, nursery, contexts, fresh, kills=30)
 
 
 @pytest.mark.full
