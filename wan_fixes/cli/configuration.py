@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from wan_fixes.cli.console import err, out, shown, why_and_fix
 from wan_fixes.cli.tables import small_table
-from wan_fixes.errors import UserError
 
 if TYPE_CHECKING:
     from wan_fixes.preflight import ConfigFinding
@@ -39,6 +38,7 @@ def write_corrected(content: dict[str, Any], findings: list[ConfigFinding], pres
     UserError
         If there is such a file already: nothing of the user's is replaced. If it cannot be written.
     """
+    from wan_fixes.hosts.standalone.new_file import write_new
     from wan_fixes.preflight import corrected, corrections_in, keeping_paths
 
     corrections = corrections_in(findings)
@@ -49,27 +49,7 @@ def write_corrected(content: dict[str, Any], findings: list[ConfigFinding], pres
     config = keeping_paths(
         corrected(content, findings), base=Path.cwd(), beside=preset.expanduser().absolute().parent, new=target.parent
     )
-    _write_new(target, json.dumps(config, indent=4) + "\n")
+    write_new(target, json.dumps(config, indent=4) + "\n", "the corrected preset")
     err.print(shown(f"written: {file}, in which"), soft_wrap=True)
     for correction in corrections:
         err.print(shown(f"  {correction.field} is {json.dumps(correction.value)}"), soft_wrap=True)
-
-
-def _write_new(file: Path, text: str) -> None:
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise UserError(
-            "the corrected preset is not written",
-            path=file,
-            reason="there is such a file already, and nothing of yours is replaced",
-            fix="name another file, or move that one away",
-        ) from None
-    except OSError as error:
-        raise UserError(
-            "the corrected preset cannot be written",
-            path=file,
-            reason=error.strerror or str(error),
-            fix="name a file in a folder that is there and can be written to",
-        ) from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from wan_fixes.errors import UserError
+from wan_fixes.hosts.standalone.new_file import write_new
 from wan_fixes.media import is_image, is_sample, is_video, scan_folder
 
 _CONCEPT_VERSION = 2
@@ -91,20 +91,4 @@ def write_concepts(found: list[DataFolder], file: Path) -> None:
         for number, data in enumerate(found, 1)
     ]
     text = json.dumps(concepts, indent=4, ensure_ascii=True) + "\n"
-    try:
-        with file.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise UserError(
-            "the concepts are not written",
-            path=file,
-            reason="there is such a file already, and nothing of yours is replaced",
-            fix="name another file, or move that one away",
-        ) from None
-    except OSError as error:
-        raise UserError(
-            "the concepts cannot be written",
-            path=file,
-            reason=error.strerror or os.fspath(file),
-            fix="name a file in a folder that is there and can be written to",
-        ) from error
+    write_new(file, text, "the concepts")
