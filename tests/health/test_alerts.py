@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,14 +15,6 @@ from wan_fixes.health.memory import MemoryStats
 from wan_fixes.settings import Settings
 
 FINE = Measured()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def memory(used: float) -> MemoryStats:
@@ -43,7 +36,7 @@ def begun(changes: list[Change]) -> list[Alert]:
     ],
 )
 def test_each_trouble_is_announced_with_what_helps(measured: Measured, kind: str, words: str) -> None:
-    book = AlertBook(Settings(), Clock())
+    book = AlertBook(Settings(), Clock(1_000.0))
     (alert,) = begun(book.look(measured))
     assert (alert.kind, alert.since) == (kind, 1_000.0)
     assert words in alert.message
@@ -64,7 +57,7 @@ def test_each_trouble_is_announced_with_what_helps(measured: Measured, kind: str
     ],
 )
 def test_what_is_within_the_limits_is_no_alert(measured: Measured) -> None:
-    assert AlertBook(Settings(), Clock()).look(measured) == []
+    assert AlertBook(Settings(), Clock(1_000.0)).look(measured) == []
 
 
 @pytest.mark.parametrize(
@@ -79,12 +72,12 @@ def test_what_is_within_the_limits_is_no_alert(measured: Measured) -> None:
 def test_the_thresholds_are_those_of_the_settings(setting: str, value: Any, measured: Measured) -> None:
     chosen = Settings()
     setattr(chosen, setting, value)
-    assert AlertBook(chosen, Clock()).look(measured) == []
-    assert AlertBook(Settings(), Clock()).look(measured) != []
+    assert AlertBook(chosen, Clock(1_000.0)).look(measured) == []
+    assert AlertBook(Settings(), Clock(1_000.0)).look(measured) != []
 
 
 def test_an_alert_that_goes_on_is_announced_once_and_its_end_too() -> None:
-    book, trouble = AlertBook(Settings(), Clock()), Measured(left_out=30, known=100)
+    book, trouble = AlertBook(Settings(), Clock(1_000.0)), Measured(left_out=30, known=100)
     (first,) = book.look(trouble)
     assert book.look(Measured(left_out=60, known=100)) == []
     assert book.active[0].message.startswith("60 of 100")
@@ -95,13 +88,13 @@ def test_an_alert_that_goes_on_is_announced_once_and_its_end_too() -> None:
 
 
 def test_memory_at_the_brink_is_one_alert() -> None:
-    book = AlertBook(Settings(), Clock())
+    book = AlertBook(Settings(), Clock(1_000.0))
     changes = [book.look(Measured(memory=memory(used))) for used in (0.96, 0.94, 0.96, 0.93, 0.96, 0.91)]
     assert [len(change) for change in changes] == [1, 0, 0, 0, 0, 1]
 
 
 def test_what_comes_and_goes_is_shown_but_told_of_twice_an_hour_at_most() -> None:
-    clock = Clock()
+    clock = Clock(1_000.0)
     book, trouble = AlertBook(Settings(), clock, clock), Measured(breakers={"ScaleImage": "open"})
     told = []
     for _ in range(60):
@@ -113,7 +106,7 @@ def test_what_comes_and_goes_is_shown_but_told_of_twice_an_hour_at_most() -> Non
 
 
 def test_each_module_is_a_cause_of_its_own() -> None:
-    book = AlertBook(Settings(), Clock())
+    book = AlertBook(Settings(), Clock(1_000.0))
     book.look(Measured(breakers={"A": "open"}))
     (alert,) = begun(book.look(Measured(breakers={"A": "open", "B": "half_open"})))
     assert alert.cause == "B"
@@ -134,7 +127,7 @@ def test_each_module_is_a_cause_of_its_own() -> None:
     )
 )
 def test_no_cause_is_announced_again_while_it_is_on_or_soon_after(rounds: list[tuple[Any, ...]]) -> None:
-    clock = Clock()
+    clock = Clock(1_000.0)
     book = AlertBook(Settings(), clock, clock)
     announced: dict[tuple[str, str], float] = {}
     on: Counter[tuple[str, str]] = Counter()

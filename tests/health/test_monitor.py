@@ -9,18 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clock import Clock
 
 from wan_fixes.health import ErrorRecoveryManager, Metrics, RunDatabase, RunMonitor
 from wan_fixes.health.memory import MemoryStats
 from wan_fixes.settings import Settings
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Pipeline:
@@ -97,7 +90,7 @@ def test_an_alert_is_told_logged_and_recorded_once(database: RunDatabase, caplog
 
 
 def test_a_stall_is_seen_only_where_something_should_move(database: RunDatabase) -> None:
-    clock, pipeline, run = Clock(), Pipeline(), database.start_run("train")
+    clock, pipeline, run = Clock(1_000.0), Pipeline(), database.start_run("train")
     monitor = RunMonitor(run, Settings(), clock=clock)
     monitor.watch(pipeline)
     monitor.enter("loading the model")

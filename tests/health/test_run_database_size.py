@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,14 +19,6 @@ from wan_fixes.health.run_records import StepRecord
 from wan_fixes.health.thinning import ThinningHistory
 
 DAY = 86_400.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -135,7 +128,7 @@ def test_the_last_verdict_on_each_sample_counts(
 
 
 def test_runs_are_forgotten_when_they_are_old_and_their_room_is_given_back(path: Path) -> None:
-    clock = Clock()
+    clock = Clock(1_000_000_000.0)
     with RunDatabase(path, clock, kept_days=30) as database:
         with database.start_run("train") as old:
             for number in range(5_000):
@@ -155,7 +148,7 @@ def test_runs_are_forgotten_when_they_are_old_and_their_room_is_given_back(path:
 
 
 def test_a_run_that_goes_on_is_kept_however_long_ago_it_began(path: Path) -> None:
-    clock = Clock()
+    clock = Clock(1_000_000_000.0)
     with RunDatabase(path, clock, kept_days=1) as database:
         long_run = database.start_run("train")
         clock.now += 40 * DAY

@@ -6,19 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wan_fixes.health import GaugeRecord, RunDatabase, StepRecord
 from wan_fixes.ui.charts import Charts, Series, charts_of, make_charts
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def charts(steps: list[StepRecord] | None = None, gauges: list[GaugeRecord] | None = None) -> Charts:

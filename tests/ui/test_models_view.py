@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from models.hub_server import Hub, running_hub
 from models.world import NEEDED_BYTES, REPOSITORY, ensurer, manifest_of, model_files
 
@@ -23,14 +24,6 @@ from wan_fixes.ui.watch import RunWatch
 LARGE = "transformer/diffusion_pytorch_model.safetensors"
 NAME = ModelName("tiny", "1.0.0", "original")
 NAMED = {"base_model_name": "tiny", "model_type": "WAN_2_1_T2V_1_3B"}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

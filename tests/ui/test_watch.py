@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,14 +25,6 @@ from wan_fixes.health import RunDatabase, run_schema
 from wan_fixes.store import Quarantine
 from wan_fixes.ui.view_model import SILENT_SECONDS
 from wan_fixes.ui.watch import MOST_LEFT_OUT, Glance, RunWatch
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
