@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from wan_fixes.health.metrics import by_label, total
 from wan_fixes.health.numbers import many, short_time_text
+from wan_fixes.health.run_records import STATE_PREFIX
 from wan_fixes.ui.words import line
-
-STATE_PREFIX: Final = "pipeline "
-"""As in `wan_fixes.pipeline.structure`, which takes torch to import."""
 
 PARTS: Final = ("validated", "guarded", "as it was")
 """What became of a module: replaced by one of ours, wrapped in a guard, or left alone."""
@@ -189,12 +188,7 @@ def flow_of(modules: Sequence[Mapping[str, Any]], counters: Mapping[str, float],
 
 def by_module(counters: Mapping[str, float], name: str) -> dict[str, int]:
     """A counter that has the label ``module``, by module, the most first."""
-    start, end = f"{name}{{module=", "}"
-    found = {
-        key[len(start) : -len(end)]: round(count)
-        for key, count in counters.items()
-        if key.startswith(start) and key.endswith(end) and count
-    }
+    found = {module: round(count) for module, count in by_label(counters, name, "module").items() if count}
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -252,10 +246,7 @@ def _is_setting(item: str) -> bool:
 
 
 def _cache_facts(counters: Mapping[str, float]) -> str:
-    hits, misses = (
-        round(sum(value for key, value in counters.items() if key.partition("{")[0] == name))
-        for name in ("cache_hits", "cache_misses")
-    )
+    hits, misses = (round(total(counters, name)) for name in ("cache_hits", "cache_misses"))
     return f"{hits:,} found, {misses:,} made" if hits or misses else ""
 
 

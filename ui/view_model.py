@@ -18,7 +18,7 @@ from wan_fixes.health import (
     SampleRecord,
     StepRecord,
 )
-from wan_fixes.health.metrics import totals
+from wan_fixes.health.metrics import by_label, totals
 from wan_fixes.health.run_records import SILENT_SECONDS
 
 RECENT_SECONDS = 60.0
@@ -322,11 +322,7 @@ def _modules(counters: Mapping[str, float], recorded: Any) -> tuple[ModuleRow, .
     """A row for each module that was timed, failed, or has a breaker."""
     breakers: Mapping[str, Any] = recorded if isinstance(recorded, Mapping) else {}
     timed = {name.removesuffix(".seconds") for name in counters if name.endswith(".seconds")}
-    failures = {
-        name.removeprefix("module_failures{module=").removesuffix("}"): round(count)
-        for name, count in counters.items()
-        if name.startswith("module_failures{module=")
-    }
+    failures = {module: round(count) for module, count in by_label(counters, "module_failures", "module").items()}
     rows = [
         ModuleRow(
             module=module,

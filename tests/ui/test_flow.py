@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.toys import Collector, RandomAccess, build, concept_of, output
 
 from wan_fixes.health import RunDatabase
-from wan_fixes.pipeline import EnhancedSafePipelineModule, PipelineContext, structure
+from wan_fixes.pipeline import EnhancedSafePipelineModule, PipelineContext, observing, structure
 from wan_fixes.ui.flow import STATE_PREFIX, FlowEdge, flow_of, flows_of, mermaid
 from wan_fixes.ui.flow_layout import Arrow, Box, lay_out
 from wan_fixes.ui.flow_page import flow_page, flow_svg_file
@@ -125,7 +125,7 @@ def test_the_nearest_giver_is_the_one_that_the_pipeline_itself_names() -> None:
 
 
 def test_the_name_of_the_state_is_the_one_that_is_written() -> None:
-    assert STATE_PREFIX == structure.STATE_PREFIX
+    assert STATE_PREFIX == observing.STATE_PREFIX
 
 
 @pytest.mark.parametrize(

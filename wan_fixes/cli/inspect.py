@@ -126,7 +126,7 @@ def _reads(flow: Flow, node: FlowNode, sources: _Sources) -> dict[str, int | Non
 
 
 def _sources(states: Mapping[str, Any], what: str) -> _Sources:
-    from wan_fixes.ui.flow import STATE_PREFIX
+    from wan_fixes.health.run_records import STATE_PREFIX
 
     return {
         module["at"]: module["sources"]

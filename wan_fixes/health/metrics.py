@@ -62,6 +62,16 @@ def totals(values: Mapping[str, float]) -> dict[str, float]:
     return sums
 
 
+def by_label(values: Mapping[str, float], name: str, label: str) -> dict[str, float]:
+    """A counter that has this label alone, by the label's value."""
+    start, end = f"{name}{{{label}=", "}"
+    return {
+        key[len(start) : -len(end)]: value
+        for key, value in values.items()
+        if key.startswith(start) and key.endswith(end)
+    }
+
+
 def total(values: Mapping[str, float], name: str) -> float:
     """The sum of a counter over all its labels, from a snapshot or from `RunDatabase.counters_of`."""
     return sum(value for key, value in values.items() if key == name or key.startswith(f"{name}{{"))

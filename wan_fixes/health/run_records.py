@@ -10,6 +10,9 @@ from typing import Any, Final, Literal
 SILENT_SECONDS: Final = 60.0
 """A run whose process has written nothing for so long is silent: it writes every few seconds, whatever it does."""
 
+STATE_PREFIX: Final = "pipeline "
+"""The state of a run that holds a pipeline: this, and what it is of ("training", "validation")."""
+
 RunStatus = Literal["running", "finished", "interrupted", "failed"]
 SampleStatus = Literal["valid", "skipped", "failed", "warning"]
 

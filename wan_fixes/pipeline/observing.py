@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from wan_fixes.health.run_records import STATE_PREFIX
 from wan_fixes.health.versions import versions_here
 from wan_fixes.pipeline.context import PipelineContext
-from wan_fixes.pipeline.structure import STATE_PREFIX, structure_of
+from wan_fixes.pipeline.structure import structure_of
 from wan_fixes.pipeline.tracing import log_trace, trace_modules
 
 

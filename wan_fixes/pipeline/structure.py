@@ -8,9 +8,6 @@ from wan_fixes.pipeline.base import PipelineModule
 from wan_fixes.pipeline.guard import EnhancedSafePipelineModule
 from wan_fixes.pipeline.upstream import input_names, producers, unwrap
 
-STATE_PREFIX = "pipeline "
-"""The state of a run that holds a pipeline: this, and what it is of ("training", "validation")."""
-
 
 def structure_of(modules: list[Any]) -> list[dict[str, Any]]:
     """Each module in order: its name, whether it is ours, guarded or as it was, and what it reads and gives.

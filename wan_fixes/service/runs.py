@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from prometheus_client.registry import Collector
 from wan_fixes.errors import NoRunError, WanFixesError
 from wan_fixes.health import RunReader, RunRecord, plain, total
 from wan_fixes.health.alerts import AlertKind
+from wan_fixes.health.metrics import by_label
 from wan_fixes.health.run_records import SILENT_SECONDS
 from wan_fixes.service.replies import AlertReply, RunAlerts, ServedRun
 
@@ -28,7 +28,6 @@ _MB: Final = 1024 * 1024
 _STATUSES: Final = ("valid", "skipped", "failed", "warning")
 _KINDS: Final[tuple[str, ...]] = (*get_args(AlertKind), "silent")
 _SECONDS: Final = ".seconds"
-_FAILURES: Final = re.compile(r"module_failures\{module=(.*)\}")
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +166,7 @@ def _alert_family(seen: _Seen) -> Metric:
 
 def _module_families(counters: Mapping[str, float]) -> Iterator[Metric]:
     seconds = {name[: -len(_SECONDS)]: value for name, value in counters.items() if name.endswith(_SECONDS)}
-    failures = {found[1]: value for name, value in counters.items() if (found := _FAILURES.fullmatch(name))}
+    failures = by_label(counters, "module_failures", "module")
     for name, text, values in (
         ("module_seconds", "Time spent in modules of the pipeline, all threads together.", seconds),
         ("module_failures", "How often modules of the pipeline failed.", failures),
