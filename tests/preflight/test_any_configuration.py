@@ -70,6 +70,17 @@ def _set(config: Any, field: str, value: Any) -> None:
         config[0] = value
 
 
+@pytest.mark.parametrize("text", _ODD_TEXTS, ids=range(len(_ODD_TEXTS)))
+def test_a_finding_is_short_whatever_text_stands_in_any_field(
+    tmp_path: Path, config: dict[str, Any], text: str
+) -> None:
+    for field in _FIELDS:
+        changed = copy.deepcopy(config)
+        _set(changed, field, text)
+        for finding in check_config(changed, base=tmp_path, beside=tmp_path / "clips"):
+            assert len(str(finding)) < 2000, (field, finding)
+
+
 @settings(max_examples=times(150, 2000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(model_type=st.sampled_from([*VARIANTS, "FLUX_DEV_1"]), changes=_CHANGES)
 def test_no_configuration_makes_a_rule_raise_and_every_finding_says_all_of_it(
@@ -84,7 +95,7 @@ def test_no_configuration_makes_a_rule_raise_and_every_finding_says_all_of_it(
     assert repr(config) == repr(before)
     for finding in found:
         assert finding.rule in RULES and all((finding.field, finding.what, finding.why, finding.fix))
-        assert len(str(finding)) < 5000
+        assert len(str(finding)) < 2000
     severities = [finding.severity for finding in found]
     assert severities == sorted(severities)  # errors first
     better = corrected(config, found)

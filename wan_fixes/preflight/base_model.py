@@ -16,7 +16,7 @@ from wan_fixes.models.manifest import load_manifest
 from wan_fixes.preflight.configuration import Configuration
 from wan_fixes.preflight.finding import ConfigFinding, Correction
 from wan_fixes.preflight.near_paths import as_meant, near_path
-from wan_fixes.preflight.values import shown
+from wan_fixes.preflight.values import of_system, shown
 from wan_fixes.wan.variants import VARIANTS, WanVariant
 
 _LARGEST_JSON: Final = 1 << 20  # bytes
@@ -116,7 +116,7 @@ def _of_folder(configuration: Configuration, folder: Path) -> Iterator[ConfigFin
         return
     if variant is None:
         if configuration.text("model_type"):
-            yield _mismatch(configuration.text("model_type"), "a WAN model", held)
+            yield _mismatch(shown(configuration.text("model_type")), "a WAN model", held)
         return
     if variant in held:
         return
@@ -149,7 +149,8 @@ def _of_name(configuration: Configuration, variant: WanVariant, text: str) -> It
     try:
         named = named_model(text, variant.name)
     except (ModelError, OSError, ValueError) as error:
-        reason, fix = (error.reason, error.fix) if isinstance(error, ModelError) else (str(error), _name_it(variant))
+        of_model = (error.reason, error.fix) if isinstance(error, ModelError) else None
+        reason, fix = of_model or (of_system(error), _name_it(variant))
         yield ConfigFinding("error", "base_model_name", f"{shown(text)} names no model", reason, fix)
         return
     if named is None:

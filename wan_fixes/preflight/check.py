@@ -42,8 +42,13 @@ def check_config(
         The plugin's; None for the defaults.
     """
     configuration = Configuration(config, base=base, beside=beside, gpu=gpu, settings=settings)
-    findings = [replace(found, rule=name) for name, rule in RULES.items() for found in rule(configuration)]
+    findings = [_readable(found, name) for name, rule in RULES.items() for found in rule(configuration)]
     return sorted(findings, key=lambda finding: finding.severity != "error")
+
+
+def _readable(found: ConfigFinding, rule: str) -> ConfigFinding:
+    # Paths stand in them in full, and somebody's path can be of any length.
+    return replace(found, what=plain(found.what), why=plain(found.why), fix=plain(found.fix), rule=rule)
 
 
 def errors_in(findings: Sequence[ConfigFinding]) -> list[ConfigFinding]:

@@ -14,7 +14,7 @@ from wan_fixes.preflight.configuration import Configuration
 from wan_fixes.preflight.finding import ConfigFinding, Correction, Severity
 from wan_fixes.preflight.near_paths import as_meant, lies_in, near_path
 from wan_fixes.preflight.training_data import ConceptEntry, TrainingData
-from wan_fixes.preflight.values import finite_number, shown
+from wan_fixes.preflight.values import finite_number, of_system, shown
 
 _DISCOVER: Final = "`wan discover FOLDER --output concepts.json` finds the folders that hold clips"
 _FOLDERS_SHOWN: Final = 3
@@ -60,7 +60,7 @@ def _unreadable(configuration: Configuration, error: OSError | ValueError) -> It
     if isinstance(error, json.JSONDecodeError):
         reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
     else:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else of_system(error)
     yield ConfigFinding(
         "error",
         "concept_file_name",

@@ -23,6 +23,11 @@ def finite_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def of_system(error: Exception) -> str:
+    """What the system says against a path, in its words alone."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def shown(value: Any) -> str:
     """A value from a file as a short, safe text."""
     if isinstance(value, Mapping):
