@@ -6,9 +6,11 @@ frame. The broken files are in `broken_files.py`, and their maker is offered her
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -173,7 +175,7 @@ def write_clip(
     The container follows from the suffix of `path`.
     """
     rate = Fraction(rate)
-    with av.open(str(path), "w", options=dict(container_options or {})) as container:
+    with _own_priority(), av.open(str(path), "w", options=dict(container_options or {})) as container:
         stream = None
         for number, picture in enumerate(pictures):
             if stream is None:
@@ -190,6 +192,19 @@ def write_clip(
             raise ValueError("no pictures to encode")
         container.mux(stream.encode(None))
     return path
+
+
+@contextlib.contextmanager
+def _own_priority() -> Iterator[None]:
+    """Leave the scheduling as it was: for root SVT-AV1 makes its caller real-time, and what it starts later."""
+    if not hasattr(os, "sched_getscheduler"):  # neither Windows nor macOS
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import av
 import numpy as np
 import pytest
-from clips import ClipTruth, add_real_footage, make_good_clips
+from clips import ClipTruth, add_real_footage, make_good_clips, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from painted import MAX_FRAME_NUMBER, paint_frame, read_frame_number
@@ -74,6 +77,22 @@ def test_clips_are_the_same_every_time(good_clips: list[ClipTruth], tmp_path):
     for truth in good_clips:
         twin = again[truth.path.name]
         assert (twin.frame_times, twin.size, twin.caption) == (truth.frame_times, truth.size, truth.caption)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="a system whose schedulers have no names")
+@pytest.mark.skipif("libsvtav1" not in av.codecs_available, reason="no encoder of AV1")
+def test_encoding_makes_nobody_real_time(tmp_path):
+    """As root, SVT-AV1 does that to its caller: later tests and their children then starved everything else."""
+    found = []
+
+    def encode() -> None:  # a thread, so that a failure does no harm
+        write_clip(tmp_path / "a.mkv", [paint_frame(0, width=64, height=64)], encoder="libsvtav1", options={})
+        found.append((os.sched_getscheduler(0), os.sched_getparam(0).sched_priority))
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    thread.join()
+    assert found == [(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)]
 
 
 def test_real_footage_decodes_where_the_package_is_installed(tmp_path):
