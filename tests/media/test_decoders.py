@@ -155,6 +155,16 @@ def test_scaled_and_cropped_they_show_what_pyav_shows(stand_in: ModuleType, tmp_
         assert _decibels(clip, decode_clip(path, plan_frames(known, count=9, fps=None), fit=wanted)) >= 35
 
 
+@pytest.mark.parametrize("width", [16, 20, 30, 42, 48, 64, 86, 100, 126, 130, 144, 180, 214])
+def test_rows_that_ffmpeg_pads_come_without_their_padding(stand_in: ModuleType, tmp_path: Path, width: int) -> None:
+    """How many bytes it adds, to 16, 32 or 64, is the processor's choice."""
+    pictures = [np.random.default_rng(3).integers(0, 256, (32, width, 3), np.uint8)] * 2
+    path = write_clip(tmp_path / "narrow.mov", pictures, encoder="png", pixel_format="rgb24", options={})
+    found, known = _probe(stand_in, path), probe(path)
+    clip = _decode(stand_in, path, plan_frames(found, count=1, fps=None))
+    assert _decibels(clip, decode_clip(path, plan_frames(known, count=1, fps=None))) >= 35
+
+
 @pytest.mark.parametrize("degrees", [0, 90])
 def test_torchcodec_shows_pixels_square(tmp_path: Path, degrees: int) -> None:
     if not torchcodec.is_available():

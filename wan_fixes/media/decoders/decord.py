@@ -127,5 +127,11 @@ def _frames(reader: Any, clock: Deadline) -> Iterator[Any]:
 
 
 def _array(frame: Any) -> npt.NDArray[np.uint8]:
-    """A frame as `[H, W, 3]`, also where somebody had decord make tensors of another library."""
-    return np.asarray(frame.asnumpy() if hasattr(frame, "asnumpy") else frame)
+    """A frame as `[H, W, 3]`, also where somebody had decord make tensors of another library.
+
+    decord divides the bytes of a row by the width to know the channels. FFmpeg pads rows, with AVX-512 widely, and a
+    narrow picture seems to have a fourth one: the padding, all of it after the row's pixels.
+    """
+    array = np.asarray(frame.asnumpy() if hasattr(frame, "asnumpy") else frame)
+    height, width, channels = array.shape
+    return array.reshape(height, width * channels)[:, : 3 * width].reshape(height, width, 3)
