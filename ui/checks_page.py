@@ -98,17 +98,18 @@ class ChecksPage:
 
     def _show(self) -> None:
         task = self._actions.current
-        running = task is not None and task.state == "running"
+        now = None if task is None else task.state  # once: it changes meanwhile
+        running = now == "running"
         for button in self._buttons:
             button.enable(not running)
         self._stop.enable(running)
         self._open.enable(self._folder is not None and not running)
-        if task is None:
+        if task is None or now is None:
             self._state.set(self._refused or self._opened, "warn" if self._refused else "dim")
             self._progress.set(None)
             self._lines.set(_HINT)
             return
-        words, tone = _STATES[task.state]
+        words, tone = _STATES[now]
         counted = f", {count_text(task.done)} of {count_text(task.total)}" if task.total else ""
         said = self._refused or self._opened
         self._state.set(f"{line(task.title)}: {words}{counted}{f'. {said}' if said else ''}", tone)

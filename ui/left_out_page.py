@@ -154,9 +154,10 @@ class LeftOutPage:
 
     def _say_task(self) -> None:
         task = self._tried
+        state = None if task is None else task.state  # before the lines: what has ended writes none
         if task is not None and task.lines:
-            self._said.set(line(task.lines[-1]), "bad" if task.state == "failed" else "text")
-            if task.state != "running":
+            self._said.set(line(task.lines[-1]), "bad" if state == "failed" else "text")
+            if state != "running":
                 self._tried = None  # what is done next is said in its place
 
 
