@@ -358,13 +358,15 @@ def test_paths_may_be_of_any_script(context, tmp_path):
 
 def test_a_clip_that_hits_a_limit_is_tried_again_when_the_limit_is_raised(contexts, tmp_path):
     path = clip(tmp_path / "large.mp4")
-    error = SampleError("file cannot be read", path=path, reason="too much memory", context={"damaged": True})
-    error.context["limits"] = "10 s, 4096 MB"
+    error = SampleError("file cannot be read", path=path, reason="too much memory", fix="scale it down")
+    error.context.update(damaged=True, limits="10 s, 4096 MB")
     with contexts.new_files(tmp_path / "files") as context:
         context.skip(None, error)
         [entry] = context.quarantine.entries()
         assert entry.path == str(path)
-    with contexts.new_files(tmp_path / "files") as context, pytest.raises(SampleError, match="in quarantine"):
+    with contexts.new_files(tmp_path / "files") as context, pytest.raises(SampleError, match="in quarantine") as caught:
         context.probe(str(path))
+    assert caught.value.reason == "too much memory"
+    assert caught.value.fix == "scale it down; it is tried again as soon as it changes"
     with contexts.new_files(tmp_path / "files", decode_memory_mb=8192) as context:
         assert context.probe(str(path)).frame_count

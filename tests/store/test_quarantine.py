@@ -47,15 +47,17 @@ def test_a_file_that_could_not_be_read_is_on_the_list_until_it_can(quarantine: Q
 
 
 def test_the_list_is_kept_and_says_all(quarantine: Quarantine) -> None:
-    quarantine.add("a.mp4", "aa", "empty", "probe")
+    quarantine.add("a.mp4", "aa", "empty", "probe", fix="copy it again")
     quarantine.add("b.mp4", None, "gone")
-    quarantine.add("a.mp4", "aa", "still empty", "probe")
+    quarantine.add("a.mp4", "aa", "still empty", "probe", fix="delete it")
     quarantine.close()
     entries = quarantine.entries()
-    assert {entry.path: (entry.content, entry.reason, entry.module) for entry in entries} == {
-        str(Path("a.mp4").absolute()): ("aa", "still empty", "probe"),
-        str(Path("b.mp4").absolute()): (None, "gone", ""),
+    assert {entry.path: (entry.content, entry.reason, entry.fix, entry.module) for entry in entries} == {
+        str(Path("a.mp4").absolute()): ("aa", "still empty", "delete it", "probe"),
+        str(Path("b.mp4").absolute()): (None, "gone", "", ""),
     }
+    assert quarantine.reason_and_fix_for("a.mp4", "aa") == ("still empty", "delete it")
+    assert quarantine.reason_and_fix_for("a.mp4", "bb") is None
     assert all(isinstance(entry, QuarantineEntry) and entry.added > 1.7e9 for entry in entries)
 
 

@@ -142,10 +142,12 @@ class PipelineContext:
         """
         content_id = self.content_id(path)
         content = _part_of(content_id, window)
-        reason = self.quarantine.reason_for(path, content) or self.quarantine.reason_for(path, self._limited(content))
-        if reason is not None:
-            fix = "replace or repair the file: it is tried again as soon as it changes"
-            raise SampleError("in quarantine", path=path, reason=reason, fix=fix, module="quarantine")
+        found = self.quarantine.reason_and_fix_for(path, content)
+        found = found or self.quarantine.reason_and_fix_for(path, self._limited(content))
+        if found is not None:
+            reason, fix = found
+            again = f"{fix or 'replace or repair the file'}; it is tried again as soon as it changes"
+            raise SampleError("in quarantine", path=path, reason=reason, fix=again, module="quarantine")
         return content_id
 
     def probe(self, path: str) -> VideoMetadata:
@@ -268,7 +270,7 @@ class PipelineContext:
         content = _part_of(content, error.context.get("window", ""))
         if error.context.get("limits"):
             content = self._limited(content)
-        self.quarantine.add(path, content, _reason(error), module)
+        self.quarantine.add(path, content, _reason(error), module, fix=error.fix)
 
     def warn(self, path: str, reason: str, fix: str = "", module: str = "pipeline") -> None:
         """Record something that the run goes on with; once for each path and reason."""

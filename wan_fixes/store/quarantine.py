@@ -21,8 +21,8 @@ from wan_fixes.store.database import SQLITE_ERRORS, Database
 
 _SCHEMA = """
 CREATE TABLE files (
-    path BLOB NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, module TEXT NOT NULL, added REAL NOT NULL,
-    PRIMARY KEY (path, content)
+    path BLOB NOT NULL, content TEXT NOT NULL, reason TEXT NOT NULL, fix TEXT NOT NULL, module TEXT NOT NULL,
+    added REAL NOT NULL, PRIMARY KEY (path, content)
 ) WITHOUT ROWID;
 CREATE INDEX files_by_content ON files (content)
 """
@@ -38,7 +38,8 @@ _UNREADABLE = ""  # stands for the content of a file that could not even be hash
 class QuarantineEntry:
     """One file on the list.
 
-    `content` is its content id (None when it could not be read), `added` the time in seconds since the epoch.
+    `content` is its content id (None when it could not be read), `fix` what helps ("" when that is not known), `added`
+    the time in seconds since the epoch.
     """
 
     path: str
@@ -46,6 +47,7 @@ class QuarantineEntry:
     reason: str
     module: str
     added: float
+    fix: str = ""
 
 
 class Quarantine:
@@ -56,16 +58,18 @@ class Quarantine:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._database = Database(Path(path), _SCHEMA, version=1)
+        self._database = Database(Path(path), _SCHEMA, version=2)
         self._lock = threading.Lock()
-        self._known: dict[tuple[bytes, str], str] = {}
+        self._known: dict[tuple[bytes, str], tuple[str, str]] = {}
         self._known_until = -math.inf
 
-    def add(self, path: str | os.PathLike[str], content: str | None, reason: str, module: str = "") -> None:
+    def add(
+        self, path: str | os.PathLike[str], content: str | None, reason: str, module: str = "", *, fix: str = ""
+    ) -> None:
         """Put a file on the list; `content` is its content id, None when it cannot be read."""
-        row = (_encode(path), content or _UNREADABLE, _text(reason), _text(module), time.time())
+        row = (_encode(path), content or _UNREADABLE, _text(reason), _text(fix), _text(module), time.time())
         self._database.write(
-            lambda connection: connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", row)
+            lambda connection: connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", row)
         )
         self._known_until = -math.inf
 
@@ -74,6 +78,11 @@ class Quarantine:
 
         What another process adds is noticed within a second.
         """
+        found = self.reason_and_fix_for(path, content)
+        return None if found is None else found[0]
+
+    def reason_and_fix_for(self, path: str | os.PathLike[str], content: str | None) -> tuple[str, str] | None:
+        """As `reason_for`, and what was said to help."""
         with self._lock:
             return self._current().get((b"", content) if content else (_encode(path), _UNREADABLE))
 
@@ -82,14 +91,14 @@ class Quarantine:
         with self._lock:
             return xxhash.xxh3_128_hexdigest(repr(sorted(self._current())).encode())
 
-    def _current(self) -> dict[tuple[bytes, str], str]:
+    def _current(self) -> dict[tuple[bytes, str], tuple[str, str]]:
         if time.monotonic() > self._known_until:
             rows = self._database.read(
                 lambda connection: connection.execute(
-                    "SELECT path, content, reason FROM files ORDER BY added"
+                    "SELECT path, content, reason, fix FROM files ORDER BY added"
                 ).fetchall()
             )
-            self._known = {(b"" if found else name, found): reason for name, found, reason in rows}
+            self._known = {(b"" if found else name, found): (reason, fix) for name, found, reason, fix in rows}
             self._known_until = time.monotonic() + _KNOWN_SECONDS
         return self._known
 
@@ -97,12 +106,12 @@ class Quarantine:
         """The whole list, oldest first."""
         rows = self._database.read(
             lambda connection: connection.execute(
-                "SELECT path, content, reason, module, added FROM files ORDER BY added, path"
+                "SELECT path, content, reason, module, added, fix FROM files ORDER BY added, path"
             ).fetchall()
         )
         return [
-            QuarantineEntry(os.fsdecode(path), content or None, reason, module, added)
-            for path, content, reason, module, added in rows
+            QuarantineEntry(os.fsdecode(path), content or None, reason, module, added, fix)
+            for path, content, reason, module, added, fix in rows
         ]
 
     def forget(self, path: str | os.PathLike[str]) -> bool:
