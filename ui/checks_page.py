@@ -110,7 +110,7 @@ class ChecksPage:
             self._lines.set(_HINT)
             return
         words, tone = _STATES[now]
-        counted = f", {count_text(task.done)} of {count_text(task.total)}" if task.total else ""
+        counted = f", {count_text(task.done)} of {count_text(task.total)}" if task.total and now != "done" else ""
         said = self._refused or self._opened
         self._state.set(f"{line(task.title)}: {words}{counted}{f'. {said}' if said else ''}", tone)
         self._progress.set(task.done / task.total if running and task.total else None)

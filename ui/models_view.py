@@ -257,14 +257,15 @@ def _share(status: ModelStatus) -> float | None:
 def _advice(name: str, status: ModelStatus) -> str:
     """What there is to do about a model that nobody works on."""
     if status.state is ModelState.CORRUPT:
-        return f"{_files(len(status.corrupt))} spoilt: `wan models repair {name}` mends them"
+        damaged = len(status.corrupt)
+        return f"{_files(damaged)} damaged: `wan models repair {name}` mends {'it' if damaged == 1 else 'them'}"
     if status.state is ModelState.NOT_PRESENT:
         size = "" if status.bytes_needed is None else f" ({size_text(status.bytes_needed)})"
-        return f"not there yet: the training fetches it{size}, as does `wan models ensure {name}`"
+        return f"`wan models ensure {name}` or a training fetches it{size}"
     if status.state is ModelState.PARTIAL and status.unverified and not status.missing:
-        return f"{_files(len(status.unverified))} changed: `wan models verify {name}` looks at them"
+        return f"{_files(len(status.unverified))} changed: `wan models verify {name}` reads all of it"
     if status.state is ModelState.PARTIAL:
-        return f"not complete: a training that needs it goes on with it, as does `wan models ensure {name}`"
+        return f"`wan models ensure {name}` or a training fetches the rest"
     return ""
 
 

@@ -30,6 +30,7 @@ _NO_CHART: Final = {
     "left_out": "No sample is left out.",
 }
 _GB_FROM: Final = 4096.0  # MB: charts of more than this are in GB
+_SHORTEST: Final = 0.001  # seconds: a stage that took less, and made nothing, is not shown
 _NO_RUN: Final = (
     "Start a training, or fill the cache: samples, speed, memory and what was left out show here while it runs, and "
     "stay until the next one."
@@ -236,7 +237,7 @@ def _off(run: RunView) -> Figure:
 
 
 def stage_rows(modules: Sequence[ModuleRow]) -> list[Row]:
-    """Rows of the table of stages."""
+    """Rows of the table of stages: of those that had something to do."""
     return [
         (
             row.module,
@@ -248,6 +249,7 @@ def stage_rows(modules: Sequence[ModuleRow]) -> list[Row]:
             ),
         )
         for row in modules
+        if row.items or row.seconds >= _SHORTEST
     ]
 
 

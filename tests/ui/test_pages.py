@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,8 @@ def test_stages_and_groups_are_in_words(tmp_path: Path) -> None:
     run = run_in(tmp_path, "running")
 
     assert stage_rows(run.modules)[0][1] == ("Encoding clips", "13 min 32 s", "1,204", "674 ms")
+    idle = replace(run.modules[0], items=0, seconds=0.0)
+    assert stage_rows([idle, run.modules[0]]) == stage_rows([run.modules[0]])
     assert group_rows(run.groups, ("skipped", "failed"))[0][1] == ("Reading clips", "decode", "4")
 
 
