@@ -22,7 +22,7 @@ _NOTHING: Final = {
     "left out": "Nothing was left out. Files that cannot be used are named here, with the reason and what helps.",
     "warnings": "There is no warning.",
 }
-_NO_RUN: Final = "No run yet. Files that a run cannot use are named here, with the reason and what helps."
+_NO_RUN: Final = "Files that a run cannot use are named here, with the reason and what helps."
 _COPY_LIMIT: Final = 4096  # characters of a path: one that is cut is of no use
 _DETAILS_LIMIT: Final = 20
 """So many of the chosen files are described; more are copied all the same."""
