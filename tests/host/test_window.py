@@ -179,6 +179,16 @@ def test_what_wan_needs_is_in_the_tabs_and_switches_are_saved_at_once(host: Any,
     assert "first frame:" in result["sample"]
 
 
+@pytest.mark.parametrize("use", ["ctk"], indirect=True)  # Qt's tabs know the keys by themselves
+def test_the_tab_is_reached_by_keys(use: Any) -> None:
+    steps = [("key", "ctrl+shift+Tab"), ("note", "last"), ("key", "ctrl+Tab"), ("note", "first")]
+    result, _ = use("look around", steps=[*steps, ("key", "ctrl+shift+Tab"), ("key", "Tab"), ("note", "again")])
+
+    assert result["tabs"][-1] == "WAN fixes"
+    assert "No run yet" in result["last"] and "No run yet" not in result["first"]
+    assert "No run yet" in result["again"]
+
+
 def test_switched_off_only_the_tab_is_left_and_switches_it_on_again(host: Any, use: Any, tiny_wan: Path) -> None:
     settings = host.work / "settings.json"
     settings.write_text('{"enabled": false}', encoding="utf-8")

@@ -11,11 +11,11 @@ from wan_fixes.hosts.onetrainer.widgets import Widgets
 
 
 def _extend_ctk(module: ModuleType) -> None:
-    wrap(module.CtkTrainUIView, "content_frame", _and_then(_add_ctk_tab, module, module.ctk_components))
+    wrap(module.CtkTrainUIView, "content_frame", _and_then(_add_ctk_tab, module, module.ctk_components, _bind_keys))
 
 
 def _extend_older(module: ModuleType) -> None:
-    wrap(module.TrainUI, "content_frame", _and_then(_add_ctk_tab, module, module.components))
+    wrap(module.TrainUI, "content_frame", _and_then(_add_ctk_tab, module, module.components, _bind_keys))
 
 
 def _extend_qt(module: ModuleType) -> None:
@@ -23,7 +23,10 @@ def _extend_qt(module: ModuleType) -> None:
 
 
 def _and_then(
-    add: Callable[[Any, Any, Widgets, Any], None], module: ModuleType, components: ModuleType
+    add: Callable[[Any, Any, Widgets, Any], None],
+    module: ModuleType,
+    components: ModuleType,
+    finish: Callable[[Any], None] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Around the function of a window that makes its tabs: afterwards, those of the plugins."""
 
@@ -32,6 +35,8 @@ def _and_then(
             result = stock(view, *args, **kwargs)
             for tab in shielded(plugin_tabs) or []:
                 shielded(add, module, view, Widgets(components, view), tab)
+            if finish is not None:
+                shielded(finish, view)
             return result
 
         return make_tabs
@@ -63,6 +68,24 @@ def _add_ctk_tab(module: Any, view: Any, widgets: Widgets, tab: Any) -> None:
     except Exception:
         view.tabview.delete(tab.title)
         raise
+
+
+def _bind_keys(view: Any) -> None:
+    """Ctrl+Tab and Ctrl+Shift+Tab turn to the next tab and back, as in Qt: these tabs are for the mouse alone."""
+    tabs = view.tabview
+    window = tabs.winfo_toplevel()
+
+    def turn(by: int) -> str:
+        names = list(tabs._tab_dict)
+        name = names[(names.index(tabs.get()) + by) % len(names)]
+        tabs.set(name)
+        tabs.tab(name).focus_set()  # from here Tab goes on
+        return "break"
+
+    window.bind("<Control-Tab>", lambda _event: turn(1), add="+")
+    window.bind("<Control-Shift-Tab>", lambda _event: turn(-1), add="+")
+    if window.tk.call("tk", "windowingsystem") == "x11":  # where Shift makes another key of it
+        window.bind("<Control-ISO_Left_Tab>", lambda _event: turn(-1), add="+")
 
 
 def _add_qt_tab(module: Any, view: Any, widgets: Widgets, tab: Any) -> None:
