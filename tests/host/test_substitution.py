@@ -89,7 +89,7 @@ def test_our_counters_are_in_the_event_files_of_tensorboard(host: Any, tmp_path:
     events.Reload()
     tags = events.Tags()["scalars"]
     assert "loss/train_step" in tags
-    assert [event.value for event in events.Scalars("wan_fixes/samples/left_out")] == [1.0]
+    assert events.Scalars("wan_fixes/samples/left_out")[-1].value == 1.0
     assert events.Scalars("wan_fixes/memory/process_mb")[0].value > 100
     assert {"wan_fixes/cache/hit_rate", "wan_fixes/errors/failures", "wan_fixes/alerts/active"} <= set(tags)
 

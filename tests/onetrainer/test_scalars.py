@@ -60,6 +60,20 @@ def test_it_is_written_every_ten_seconds_at_most() -> None:
     assert sorted({step for _, _, step in board.scalars}) == [0, 10, 20, 30]
 
 
+def test_a_short_training_writes_how_it_ended() -> None:
+    board, now = Board(), [0.0]
+    scalars = Scalars(board.add_scalar, 4, lambda: now[0])
+    scalars.write_last(look_at())
+    assert board.scalars == []  # there was no step
+    scalars.write(1, None)
+    scalars.write_last(look_at())
+    assert {step for _, _, step in board.scalars} == {1}
+    scalars.write(2, look_at(1.0))
+    scalars.write(3, look_at(2.0))
+    scalars.write_last(look_at(3.0, 8.0))
+    assert sorted({step for _, _, step in board.scalars}) == [1, 2, 3]
+
+
 def test_before_the_first_look_nothing_is_written() -> None:
     board = Board()
     scalars = Scalars(board.add_scalar)

@@ -39,17 +39,29 @@ class Scalars:
         self._add_scalar = add_scalar
         self._samples_per_step = samples_per_step
         self._clock = clock
+        self._step: int | None = None
         self._written_at: float | None = None
         self._before: Look | None = None
         self._is_broken = False
 
     def write(self, step: int, look: Look | None) -> None:
         """Write what was seen last, with the number of the step, if the last time was long enough ago."""
+        self._step = step
         now = self._clock()
-        is_early = self._written_at is not None and now - self._written_at < EVERY_SECONDS
-        if look is None or self._is_broken or is_early:
+        if self._written_at is not None and now - self._written_at < EVERY_SECONDS:
             return
-        self._written_at = now
+        if look is not None:
+            self._written_at = now
+            self._write(step, look)
+
+    def write_last(self, look: Look | None) -> None:
+        """Write how the training ended, with the number of its last step, if it made one."""
+        if look is not None and self._step is not None:
+            self._write(self._step, look)
+
+    def _write(self, step: int, look: Look) -> None:
+        if self._is_broken:
+            return
         try:
             for name, value in self._values(look, self._before):
                 self._add_scalar(_PREFIX + name, value, step)

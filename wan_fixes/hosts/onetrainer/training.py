@@ -129,6 +129,13 @@ class Training:
                 if self.scalars is not None:
                     self.scalars.write(step, self.monitor.latest)
 
+    def write_last_scalars(self) -> None:
+        """Add what the training comes to; OneTrainer closes its files for TensorBoard when it ends."""
+        if self.scalars is not None and self.monitor is not None:
+            if not self._ended:  # else the monitor has looked for the last time
+                self.monitor.look()
+            self.scalars.write_last(self.monitor.latest)
+
     def samples_ready(self, dataset: Any, context: PipelineContext, what: str) -> None:
         """Record the usable files of an opened pipeline, and log how many are valid, skipped and failed.
 

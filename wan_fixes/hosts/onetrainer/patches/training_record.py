@@ -56,6 +56,8 @@ def _around_end(stock: Callable[..., Any]) -> Callable[..., Any]:
     def end(trainer: Any) -> Any:
         training = _current()
         try:
+            if training is not None:
+                shielded(training.write_last_scalars)
             with _failures_recorded(training):
                 result = stock(trainer)
             if training is not None:
