@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +41,8 @@ class Actions:
         The configuration as it is now: OneTrainer's, as plain JSON. Asked in the caller's thread.
     database:
         The run database's path now; None where there is none.
+    host_types:
+        The names of the model types that the host has; none where there is no host.
 
     Attributes
     ----------
@@ -48,15 +50,24 @@ class Actions:
         The task that was started last, also after its end.
     """
 
-    def __init__(self, config: Callable[[], Mapping[str, Any]], database: Callable[[], Path | None]) -> None:
+    def __init__(
+        self,
+        config: Callable[[], Mapping[str, Any]],
+        database: Callable[[], Path | None],
+        *,
+        host_types: Callable[[], Collection[str]] = tuple,
+    ) -> None:
         self._config = config
         self._database = database
+        self._host_types = host_types
         self._lock = threading.Lock()
         self.current: Task | None = None
 
     def check_configuration(self) -> Task:
         """Look over the configuration as it is now."""
-        return self._start("Check of the configuration", _check_configuration)
+        return self._start(
+            "Check of the configuration", lambda task, config, _: _check_configuration(task, config, self._host_types())
+        )
 
     def check_dataset(self) -> Task:
         """Give a verdict on each file of the concepts, as `wan check` does."""
@@ -118,14 +129,14 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _check_configuration(task: Task, config: Mapping[str, Any], _database: Path | None) -> None:
+def _check_configuration(task: Task, config: Mapping[str, Any], host_types: Collection[str]) -> None:
     from wan_fixes.models.hardware import Hardware
     from wan_fixes.models.layout import models_root
     from wan_fixes.preflight import check_config
     from wan_fixes.settings import Settings
 
     machine = Hardware.of_this_machine(models_root())
-    found = check_config(config, base=Path.cwd(), gpu=machine, settings=Settings.load())
+    found = check_config(config, base=Path.cwd(), gpu=machine, settings=Settings.load(), host_types=host_types)
     task.check()
     counts: Counter[str] = Counter(finding.severity for finding in found)
     if found:

@@ -32,7 +32,7 @@ class WanTab:
             kit_for(components, frame),
             frame,
             make_watch=lambda: RunWatch(place.database, config=config),
-            actions=Actions(config, place.database),
+            actions=Actions(config, place.database, host_types=components.model_types),
             report_path=place.report_path,
             first_page=0 if Settings.load().enabled else SETTINGS,
         )

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from preflight.conftest import Check, make_clips, make_model, only
 from wan_fixes import filesystem
+from wan_fixes.preflight import check_config
 from wan_fixes.preflight.base_model import variants_of
 from wan_fixes.wan.variants import VARIANTS
 
@@ -45,6 +46,15 @@ def test_one_expert_may_be_missing_where_it_is_left_out(check: Check, tmp_path: 
 
 def test_a_wan_folder_for_another_model_type_is_an_error(check: Check) -> None:
     assert "holds WAN 2.1 text-to-video 1.3B" not in only(check(model_type="FLUX_DEV_1"), "base_model", "error").what
+
+
+def test_a_wan_that_the_host_brings_itself_is_not_judged(config: dict[str, Any], tmp_path: Path) -> None:
+    config["model_type"] = "WAN_2_2"
+    strange = {finding.rule for finding in check_config(config, base=tmp_path) if finding.severity == "error"}
+    assert strange == {"model_type", "base_model"}
+    assert check_config(config, base=tmp_path, host_types={"WAN_2_2", "FLUX_DEV_1"}) == []
+    config["model_type"] = "FLUX_DEV_1"
+    assert only(check_config(config, base=tmp_path, host_types={"FLUX_DEV_1"}), "base_model", "error")
 
 
 def test_a_repository_or_name_of_another_variant_is_an_error(check: Check) -> None:

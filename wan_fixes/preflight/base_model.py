@@ -35,7 +35,7 @@ def model_type(configuration: Configuration) -> Iterator[ConfigFinding]:
             "OneTrainer takes it for Stable Diffusion 1.5",
             f"set it to one of {', '.join(VARIANTS)}, or to one of OneTrainer's",
         )
-    elif name not in VARIANTS and name.upper().startswith("WAN"):
+    elif name not in VARIANTS and name.upper().startswith("WAN") and not configuration.is_of_another_wan:
         plain = re.sub(r"\W+", "_", name.upper())
         near = [plain] if plain in VARIANTS else difflib.get_close_matches(plain, VARIANTS, n=1)
         yield ConfigFinding(
@@ -115,7 +115,7 @@ def _of_folder(configuration: Configuration, folder: Path) -> Iterator[ConfigFin
     if held is None:
         return
     if variant is None:
-        if configuration.text("model_type"):
+        if configuration.text("model_type") and not configuration.is_of_another_wan:
             yield _mismatch(shown(configuration.text("model_type")), "a WAN model", held)
         return
     if variant in held:

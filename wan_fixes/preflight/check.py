@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ def check_config(
     beside: Path | None = None,
     gpu: Hardware | None = None,
     settings: Settings | None = None,
+    host_types: Collection[str] = (),
 ) -> list[ConfigFinding]:
     """Look over a configuration of a training: errors first. Whatever it holds, nothing is raised for it.
 
@@ -40,8 +41,10 @@ def check_config(
         The machine that trains; None leaves its memory out.
     settings:
         The plugin's; None for the defaults.
+    host_types:
+        The names of the model types that the host has: a WAN of its own among them is not judged.
     """
-    configuration = Configuration(config, base=base, beside=beside, gpu=gpu, settings=settings)
+    configuration = Configuration(config, base=base, beside=beside, gpu=gpu, settings=settings, host_types=host_types)
     findings = [_readable(found, name) for name, rule in RULES.items() for found in rule(configuration)]
     return sorted(findings, key=lambda finding: finding.severity != "error")
 

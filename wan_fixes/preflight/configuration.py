@@ -7,7 +7,7 @@ that is missing or null has OneTrainer's default.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,8 @@ class Configuration:
         The machine that trains; None where its memory is not to be compared.
     settings:
         The plugin's.
+    host_types:
+        The names of the model types that the host has; none where that is not known.
     """
 
     def __init__(
@@ -79,17 +81,25 @@ class Configuration:
         beside: Path | None = None,
         gpu: Hardware | None = None,
         settings: Settings | None = None,
+        host_types: Collection[str] = (),
     ) -> None:
         self.values = values
         self.base = base
         self.beside = beside
         self.gpu = gpu
         self.settings = settings or Settings()
+        self.host_types = host_types
 
     @cached_property
     def variant(self) -> WanVariant | None:
         """The WAN model that is trained; None for any other model type."""
         return VARIANTS.get(self.text("model_type"))
+
+    @property
+    def is_of_another_wan(self) -> bool:
+        """Whether the host brings a WAN of its own, of which we know nothing, and that is to be trained."""
+        name = self.text("model_type")
+        return name not in VARIANTS and name.upper().startswith("WAN") and name in self.host_types
 
     @property
     def is_lora(self) -> bool:

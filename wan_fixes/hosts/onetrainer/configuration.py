@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from wan_fixes.preflight import ConfigFinding, check_config, errors_in, refusal,
 from wan_fixes.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+def model_types() -> frozenset[str]:
+    """The names of OneTrainer's model types, ours among them; none where OneTrainer is not loaded."""
+    module = sys.modules.get("modules.util.enum.ModelType")
+    return frozenset(getattr(getattr(module, "ModelType", None), "__members__", ()))
 
 
 def preflight_or_refuse(
@@ -35,7 +42,7 @@ def preflight_or_refuse(
         if not (settings.enabled and settings.check_configuration):
             return []
         machine = Hardware.of_this_machine(models_root())
-        found = check_config(config, base=Path.cwd(), gpu=machine, settings=settings)
+        found = check_config(config, base=Path.cwd(), gpu=machine, settings=settings, host_types=model_types())
     except WanFixesError as error:  # settings or a manifest that cannot be read: said where they are needed
         logger.warning("the configuration is not checked: %s", plain(str(error)))
         return []

@@ -42,6 +42,12 @@ class Widgets:
         config = self._train_config()
         return None if config is None else plain_config(config)
 
+    def model_types(self) -> frozenset[str]:
+        """The names of the model types that this OneTrainer has."""
+        from wan_fixes.hosts.onetrainer.configuration import model_types
+
+        return model_types()
+
     def workspace_dir(self) -> str:
         """The workspace that the window names now; "" where it names none. Safe to call from any thread, and quick."""
         return str(getattr(self._train_config(), "workspace_dir", None) or "")
