@@ -48,6 +48,8 @@ def use(request: pytest.FixtureRequest, host: Any, display: str, tmp_path: Path)
     pictures = os.environ.get("WAN_FIXES_PICTURES")
     folder = Path(pictures) / request.node.name if pictures else tmp_path / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
+    # Else the window begins with the settings of the last one.
+    (host.checkout / "training_presets" / "#.json").unlink(missing_ok=True)
 
     def run(task: str, **facts: Any) -> tuple[dict[str, Any], str]:
         content = facts | {"task": task, "folder": str(folder)}
