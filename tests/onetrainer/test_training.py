@@ -313,13 +313,14 @@ def test_our_counters_stand_beside_onetrainers_scalars(host: SimpleNamespace) ->
     training.monitor.look()
     trainer.train()
     trainer.train()  # a moment later: not again so soon
-    trainer.end()
     tags = [tag for tag, _, _ in trainer.tensorboard.scalars]
     assert tags.count("loss/train_step") == 2
     ours = {tag: (value, step) for tag, value, step in trainer.tensorboard.scalars if tag.startswith("wan_fixes/")}
     assert len(ours) == sum(tag.startswith("wan_fixes/") for tag in tags)
     assert ours["wan_fixes/samples/left_out"] == (0, 0) and ours["wan_fixes/alerts/active"] == (0, 0)
     assert ours["wan_fixes/memory/process_mb"][0] > 1
+    trainer.end()  # once more: how it ended
+    assert [entry[0] for entry in trainer.tensorboard.scalars].count("wan_fixes/samples/left_out") == 2
     (run,) = runs(host)
     reader = RunDatabase.open_readonly(run_database_path(host.work / "workspace"))
     assert reader.step_count(run.id) == 2  # ours are no steps
