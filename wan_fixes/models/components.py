@@ -95,12 +95,14 @@ def require_components(folder: Path, spec: ModelSpec, *, without: Collection[str
     if not problems:
         return
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    name = spec.short_name(spec.default_variant)
     raise ModelError(
         ErrorCode.MISSING_FILES,
         f"the folder is no whole {spec.label}",
         path=problems[0].path,
         reason="; ".join(str(problem) for problem in problems[:_SHOWN]) + more,
-        fix=f"`wan models ensure {spec.short_name(spec.default_variant)}` fetches it; or name another folder",
+        fix=f"`wan models ensure {name}` fetches what is missing, `wan models repair {name}` what is damaged; "
+        "or name another folder",
         context={"components": sorted({problem.component for problem in problems})},
     )
 
