@@ -19,7 +19,7 @@ from wan_fixes.health import (
     StepRecord,
 )
 from wan_fixes.health.metrics import by_label, totals
-from wan_fixes.health.run_records import SILENT_SECONDS
+from wan_fixes.health.run_records import SILENT_SECONDS, number_or_zero
 
 RECENT_SECONDS = 60.0
 """Speeds are taken over so much of a run, or over its last step where that took longer."""
@@ -285,7 +285,9 @@ def end_of(run: RunRecord, now: float) -> float:
 def _alerts(run: RunRecord, recorded: Any, now: float) -> tuple[AlertRow, ...]:
     """Those that the run recorded, and one that it cannot record itself."""
     alerts = [
-        AlertRow(str(alert.get("kind")), str(alert.get("message")), str(alert.get("fix")), _number(alert.get("since")))
+        AlertRow(
+            str(alert.get("kind")), str(alert.get("message")), str(alert.get("fix")), number_or_zero(alert.get("since"))
+        )
         for alert in (recorded if isinstance(recorded, list) else ())
         if isinstance(alert, Mapping)
     ]
@@ -308,14 +310,10 @@ def _caches(recorded: Any) -> tuple[CacheRow, ...]:
     """What is damaged in the record is passed over."""
     sizes = recorded.items() if isinstance(recorded, Mapping) else ()
     return tuple(
-        CacheRow(folder, int(_number(size.get("entries"))), int(_number(size.get("bytes"))))
+        CacheRow(folder, int(number_or_zero(size.get("entries"))), int(number_or_zero(size.get("bytes"))))
         for folder, size in sizes
         if isinstance(size, Mapping)
     )
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 
 def _modules(counters: Mapping[str, float], recorded: Any) -> tuple[ModuleRow, ...]:

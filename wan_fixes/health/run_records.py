@@ -110,3 +110,8 @@ class GaugeRecord:
 
     time: float
     values: Mapping[str, float]
+
+
+def number_or_zero(value: Any) -> float:
+    """A recorded value as a finite number; 0 for what is none."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0

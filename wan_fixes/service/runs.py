@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from wan_fixes.errors import NoRunError, WanFixesError
 from wan_fixes.health import RunReader, RunRecord, plain, total
 from wan_fixes.health.alerts import AlertKind
 from wan_fixes.health.metrics import by_label
-from wan_fixes.health.run_records import SILENT_SECONDS
+from wan_fixes.health.run_records import SILENT_SECONDS, number_or_zero
 from wan_fixes.service.replies import AlertReply, RunAlerts, ServedRun
 
 _MOST_MODULES: Final = 64
@@ -142,14 +141,10 @@ def _alerts(recorded: Any) -> Iterator[AlertReply]:
                 cause=plain(alert.get("cause", "")),
                 message=plain(alert.get("message", "")),
                 fix=plain(alert.get("fix", "")),
-                value=_number(alert.get("value")),
-                threshold=_number(alert.get("threshold")),
-                since=_number(alert.get("since")),
+                value=number_or_zero(alert.get("value")),
+                threshold=number_or_zero(alert.get("threshold")),
+                since=number_or_zero(alert.get("since")),
             )
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0.0
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
